@@ -1,0 +1,1 @@
+"""Wye's control plane: endpoint configs in, Envoy configuration and running replicas out."""

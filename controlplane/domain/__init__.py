@@ -1,0 +1,35 @@
+"""What Wye talks about, as frozen values. Imports nothing of ours, does no I/O, knows neither JSON nor Envoy."""
+
+from controlplane.domain.config import (
+    Endpoint,
+    EndpointConfig,
+    EntitySpec,
+    Outcome,
+    ServedEntity,
+    Tag,
+    TrafficRoute,
+    UpdateState,
+    WorkloadSize,
+)
+from controlplane.domain.fleet import Address, Deployment, Phase, Replica, ReplicaSpec
+from controlplane.domain.problem import Problem, ProblemCode, ProblemError
+
+__all__ = [
+    "Address",
+    "Deployment",
+    "Endpoint",
+    "EndpointConfig",
+    "EntitySpec",
+    "Outcome",
+    "Phase",
+    "Problem",
+    "ProblemCode",
+    "ProblemError",
+    "Replica",
+    "ReplicaSpec",
+    "ServedEntity",
+    "Tag",
+    "TrafficRoute",
+    "UpdateState",
+    "WorkloadSize",
+]

@@ -1,0 +1,75 @@
+"""The fleet: which replicas exist, which served entity each belongs to, and how each is doing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """A replica's life. It begins in STARTING; a replica that is gone is simply no longer in the fleet."""
+
+    #: Its process exists or is being made; it has not answered yet.
+    STARTING = "STARTING"
+    #: It answered its health check.
+    READY = "READY"
+    #: Its process ended without being asked to; `Replica.message` has its last words.
+    FAILED = "FAILED"
+    #: It was told to stop and finishes what it has in hand.
+    STOPPING = "STOPPING"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Deployment:
+    """Identifies a served entity of one endpoint in one generation; replicas and the Envoy cluster carry it."""
+
+    endpoint_id: str
+    entity: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """Where a replica or a control plane listens: a Unix socket's path, or a host and a port."""
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSpec:
+    """All that a runtime needs to start one replica."""
+
+    id: str
+    deployment: Deployment
+    #: For people: `multi-model/current`.
+    title: str
+    artifact_uri: str
+    #: What `POST /invocations` answers as the model's name and version, and logs call it.
+    entity_name: str
+    entity_version: str
+    environment_vars: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One replica as its runtime sees it now."""
+
+    id: str
+    deployment: Deployment
+    phase: Phase
+    #: None until it is known where the replica listens.
+    address: Address | None = None
+    pid: int | None = None
+    #: Progress while STARTING, last words when FAILED: an exception's own words where there was one.
+    message: str = ""
+    #: True when FAILED in a way that would repeat itself (the model does not load), False for a crash.
+    permanent: bool = False
+    #: How many times its process has been started, the present one included.
+    attempt: int = 1
+    #: True when connections to `address` wait in a queue while the process is being replaced, instead of being refused.
+    holds_connections: bool = False

@@ -1,0 +1,33 @@
+"""The contract that every runtime keeps."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from controlplane.domain import Replica, ReplicaSpec
+from controlplane.watch import WatchedMap
+
+#: Replica id → replica. Its one writer is the runtime.
+Fleet = WatchedMap[str, Replica]
+
+
+class Runtime(Protocol):
+    """Starts and stops replicas, and reports them in the fleet cell that it was built with.
+
+    Calls only ask: they return when the request is on its way, and its effect shows in the fleet. Asking for what is
+    already so changes nothing. A call made while the runtime is out of reach (its host restarts) is dropped without an
+    error: the caller looks at the fleet again once it is back, and asks again.
+    """
+
+    async def run(self) -> None:
+        """Connect, adopt the replicas that are running already, and keep the fleet true until cancelled."""
+
+    @property
+    def connected(self) -> bool:
+        """True when the fleet shows what really runs; False before adoption and while the runtime is out of reach."""
+
+    async def start(self, spec: ReplicaSpec) -> None:
+        """Start a replica, or start it again when it is FAILED (same id, same address if the runtime can)."""
+
+    async def stop(self, replica_id: str, grace: float) -> None:
+        """End a replica: it finishes the requests it has, for at most `grace` seconds, and leaves the fleet."""
