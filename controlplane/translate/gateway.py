@@ -1,0 +1,28 @@
+"""What Envoy needs to know besides endpoints: where to listen, where the control plane is, and the limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controlplane.domain import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The part of the settings that ends up in Envoy's configuration."""
+
+    #: Where users connect.
+    public: Address
+    #: Where Envoy reaches the control plane's REST API.
+    api: Address
+    #: Answered at `/.well-known/databricks-config`; digits, because clients read it as a number.
+    workspace_id: str = "1"
+    #: Seconds that a prediction may take, its wait for a replica included.
+    request_timeout: float = 297.0
+    #: Seconds for a call of the control plane's API.
+    api_timeout: float = 60.0
+    #: Most connections and most requests at a time that Envoy lets through to one served entity.
+    max_connections: int = 1024
+    max_requests: int = 4096
+    #: JSON Web Key Set that tokens are verified with; "" switches authentication off.
+    jwks: str = ""

@@ -1,0 +1,38 @@
+"""Every name that Envoy sees, and why it is unique."""
+
+from __future__ import annotations
+
+from controlplane.domain import Deployment
+
+#: The one listener of the public port.
+LISTENER = "public"
+#: The control plane itself, as an upstream of Envoy.
+API_CLUSTER = "wye-api"
+#: Routes of `/api/2.0/…`.
+API_ROUTES = "control-plane"
+#: Routes of `/.well-known/databricks-config`.
+WELL_KNOWN_ROUTES = "well-known"
+
+
+def cluster(endpoint: str, deployment: Deployment) -> str:
+    """The cluster of a served entity in one generation, e.g. `multi-model/current@3.1f2e3d4c`.
+
+    Unique because (endpoint id, entity, generation) is: a re-created endpoint of the same name has another id, and a
+    changed entity another generation. The endpoint's name is in it for people only.
+    """
+    return f"{endpoint}/{deployment.entity}@{deployment.generation}.{deployment.endpoint_id[:8]}"
+
+
+def statistics(endpoint: str, entity: str) -> str:
+    """The cluster's name in Envoy's statistics: stable over generations, so that graphs do not break at an update."""
+    return f"{endpoint}/{entity}"
+
+
+def routes(endpoint: str) -> str:
+    """The RouteConfiguration of an endpoint: endpoint names are unique, and the prefix keeps them off our own names."""
+    return f"endpoint/{endpoint}"
+
+
+def scope(endpoint: str) -> str:
+    """The ScopedRouteConfiguration of an endpoint; the prefix keeps it off our own scopes."""
+    return f"endpoint/{endpoint}"

@@ -1,0 +1,150 @@
+"""Routes: one RouteConfiguration per endpoint, found by a scope that is keyed on the path's first two segments.
+
+A flat table would be matched line by line and resent whole at each change of any endpoint; a scope per endpoint makes the
+ten-thousandth as quick as the first, and a change of weights one small resource (DESIGN.md section 3).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from envoy_data_plane.envoy.config.core.v3 import DataSource
+from envoy_data_plane.envoy.config.route.v3 import (
+    DirectResponseAction,
+    HeaderMatcher,
+    RetryPolicy,
+    RetryPolicyRetryBackOff,
+    RetryPolicyRetryHostPredicate,
+    Route,
+    RouteAction,
+    RouteConfiguration,
+    RouteMatch,
+    ScopedRouteConfiguration,
+    ScopedRouteConfigurationKey,
+    ScopedRouteConfigurationKeyFragment,
+    VirtualHost,
+    WeightedCluster,
+    WeightedClusterClusterWeight,
+)
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+
+from controlplane.domain import ProblemCode
+from controlplane.translate import names
+from controlplane.translate.gateway import Gateway
+from controlplane.translate.messages import error_body, literal, pack, resource, seconds, set_header
+from controlplane.translate.resource import Resource, TypeUrl
+
+#: (served entity, its cluster, its percentage), in the order of the config
+Split = tuple[tuple[str, str, int], ...]
+
+
+@lru_cache(maxsize=4096)
+def endpoint_routes(endpoint: str, split: Split, gateway: Gateway) -> Resource:
+    """The routes of one endpoint: by the split, and straight to each served entity; `()` while it has no config."""
+    base = f"/serving-endpoints/{endpoint}"
+    routes = [
+        Route(
+            match=_post(f"{base}/served-models/{entity}/invocations"),
+            route=RouteAction(cluster=cluster, **_forwarding(gateway)),
+            response_headers_to_add=[set_header("served-model-name", entity)],
+        )
+        for entity, cluster, _ in split
+    ]
+    if split:
+        routes.insert(0, _weighted(f"{base}/invocations", split, gateway))
+    else:
+        message = (
+            f"Endpoint {endpoint} has no config that is ready yet; "
+            f"GET /api/2.0/serving-endpoints/{endpoint} tells how its deployment stands."
+        )
+        refusal = DirectResponseAction(
+            status=ProblemCode.BAD_REQUEST.status,
+            body_format=error_body(ProblemCode.BAD_REQUEST.code, literal(message)),
+        )
+        routes = [Route(match=RouteMatch(prefix="/"), direct_response=refusal)]
+    # No catch-all that says "no such served model": what matches nothing is told by the listener, once for all
+    # endpoints. Ten thousand copies of an error text are 15 MB of every Envoy, and most of the cost of translating.
+    return _configuration(names.routes(endpoint), routes, frozenset(cluster for _, cluster, _ in split))
+
+
+@lru_cache(maxsize=4096)
+def endpoint_scope(endpoint: str, clusters: frozenset[str]) -> Resource:
+    """The scope that leads requests for an endpoint to its routes; it waits for the clusters just as they do."""
+    return _scope(names.scope(endpoint), ("serving-endpoints", endpoint), names.routes(endpoint), clusters)
+
+
+def own_routes(gateway: Gateway) -> tuple[Resource, ...]:
+    """Routes and scopes of the control plane's API and of what clients ask for when they start."""
+    api = Route(
+        name=names.API_ROUTES,
+        match=RouteMatch(prefix="/api/2.0/"),
+        route=RouteAction(cluster=names.API_CLUSTER, timeout=seconds(gateway.api_timeout)),
+    )
+    # Asked for by every client at start, and by MLflow's before each prediction: Envoy answers it alone.
+    well_known = Route(
+        match=RouteMatch(path="/.well-known/databricks-config"),
+        direct_response=DirectResponseAction(
+            status=200, body=DataSource(inline_string=f'{{"workspace_id": "{gateway.workspace_id}"}}')
+        ),
+        response_headers_to_add=[set_header("content-type", "application/json")],
+    )
+    clusters = frozenset({names.API_CLUSTER})
+    return (
+        _configuration(names.API_ROUTES, [api], clusters),
+        _scope(names.API_ROUTES, ("api", "2.0"), names.API_ROUTES, clusters),
+        _configuration(names.WELL_KNOWN_ROUTES, [well_known], frozenset()),
+        _scope(names.WELL_KNOWN_ROUTES, (".well-known", "databricks-config"), names.WELL_KNOWN_ROUTES, frozenset()),
+    )
+
+
+def _weighted(path: str, split: Split, gateway: Gateway) -> Route:
+    return Route(
+        match=_post(path),
+        route=RouteAction(
+            weighted_clusters=WeightedCluster(
+                clusters=[
+                    WeightedClusterClusterWeight(
+                        name=cluster, weight=percent, response_headers_to_add=[set_header("served-model-name", entity)]
+                    )
+                    for entity, cluster, percent in split
+                ]
+            ),
+            **_forwarding(gateway),
+        ),
+    )
+
+
+def _forwarding(gateway: Gateway) -> dict[str, Any]:
+    return {"prefix_rewrite": "/invocations", "timeout": seconds(gateway.request_timeout)}
+
+
+def _retries() -> RetryPolicy:
+    """Retries of requests that no worker can have seen; a prediction is never made twice."""
+    return RetryPolicy(
+        retry_on="connect-failure,refused-stream,reset-before-request",
+        num_retries=3,
+        retry_host_predicate=[
+            RetryPolicyRetryHostPredicate(
+                name="envoy.retry_host_predicates.previous_hosts", typed_config=pack(PreviousHostsPredicate())
+            )
+        ],
+        host_selection_retry_max_attempts=3,
+        retry_back_off=RetryPolicyRetryBackOff(base_interval=seconds(0.025), max_interval=seconds(0.25)),
+    )
+
+
+def _post(path: str) -> RouteMatch:
+    return RouteMatch(path=path, headers=[HeaderMatcher(name=":method", string_match=StringMatcher(exact="POST"))])
+
+
+def _configuration(name: str, routes: list[Route], refs: frozenset[str]) -> Resource:
+    host = VirtualHost(name=name, domains=["*"], routes=routes, retry_policy=_retries())
+    return resource(TypeUrl.ROUTES, name, RouteConfiguration(name=name, virtual_hosts=[host]), refs)
+
+
+def _scope(name: str, segments: tuple[str, str], routes: str, refs: frozenset[str]) -> Resource:
+    key = ScopedRouteConfigurationKey(fragments=[ScopedRouteConfigurationKeyFragment(string_key=s) for s in segments])
+    message = ScopedRouteConfiguration(name=name, route_configuration_name=routes, key=key)
+    return resource(TypeUrl.SCOPE, name, message, refs)
