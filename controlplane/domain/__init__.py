@@ -11,6 +11,7 @@ from controlplane.domain.config import (
     UpdateState,
     WorkloadSize,
 )
+from controlplane.domain.delivery import EnvoyStatus, Rejection, TypeStatus, Verdict
 from controlplane.domain.fleet import Address, Deployment, Phase, Replica, ReplicaSpec
 from controlplane.domain.problem import Problem, ProblemCode, ProblemError
 
@@ -20,16 +21,20 @@ __all__ = [
     "Endpoint",
     "EndpointConfig",
     "EntitySpec",
+    "EnvoyStatus",
     "Outcome",
     "Phase",
     "Problem",
     "ProblemCode",
     "ProblemError",
+    "Rejection",
     "Replica",
     "ReplicaSpec",
     "ServedEntity",
     "Tag",
     "TrafficRoute",
+    "TypeStatus",
     "UpdateState",
+    "Verdict",
     "WorkloadSize",
 ]
