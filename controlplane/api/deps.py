@@ -1,0 +1,41 @@
+"""What the API needs from the rest of the control plane; built in `app.py`, or by a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from uuid import uuid4
+
+from controlplane.clock import Clock
+from controlplane.domain import Replica
+from controlplane.registry import ModelRegistry
+from controlplane.store import Endpoints, Store
+
+
+def hex_id() -> str:
+    """A new endpoint id: 32 hex digits, as the clients expect."""
+    return uuid4().hex
+
+
+def _no_replicas(_endpoint_id: str) -> tuple[Replica, ...]:
+    return ()
+
+
+def _no_status() -> Mapping[str, object]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """Everything the API reads, writes and calls."""
+
+    store: Store
+    #: Reads come from its cell; writes go through it, so the very next read shows them.
+    endpoints: Endpoints
+    registry: ModelRegistry
+    clock: Clock
+    #: The replicas of one endpoint, by endpoint id; must not cost more when other endpoints have many.
+    replicas_of: Callable[[str], tuple[Replica, ...]] = _no_replicas
+    #: What `GET /api/2.0/wye/status` answers: must be JSON.
+    status: Callable[[], Mapping[str, object]] = _no_status
+    new_id: Callable[[], str] = hex_id

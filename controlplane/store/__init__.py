@@ -1,0 +1,7 @@
+"""What survives a restart: endpoints and every config version that was ever accepted. Knows SQL, decides nothing."""
+
+from controlplane.store.endpoints import Endpoints
+from controlplane.store.errors import StaleWriteError, StoreUnavailableError
+from controlplane.store.store import Store
+
+__all__ = ["Endpoints", "StaleWriteError", "Store", "StoreUnavailableError"]

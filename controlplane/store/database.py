@@ -1,0 +1,133 @@
+"""Opening a database: which driver, which settings, which tables; and its failures in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
+
+from controlplane.store.errors import StoreUnavailableError
+
+#: How long a writer waits for another process's write on SQLite, and anyone for a connection to PostgreSQL.
+WAIT_SECONDS = 5
+
+_SQLITE_SETTINGS = (
+    "PRAGMA journal_mode=WAL",
+    # FULL, not NORMAL: both survive a power cut uncorrupted, but NORMAL may forget the last commits, and a client that
+    # was told IN_PROGRESS would then read NOT_UPDATING and take the update for done. It costs one fsync per write.
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    f"PRAGMA busy_timeout={WAIT_SECONDS * 1000}",
+)
+
+
+def open_database(url: str) -> Engine:
+    """An engine on a database that is reachable and has this release's tables.
+
+    Raises StoreUnavailableError when the URL makes no sense or the database does not answer.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StoreUnavailableError(
+            "The store's URL is not a database URL; give one such as sqlite:////var/lib/wye/wye.db "
+            "or postgresql://user@host/wye."
+        ) from None
+    if parsed.drivername in {"postgres", "postgresql"}:
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() == "sqlite":
+        engine = _sqlite(parsed)
+    elif parsed.drivername == "postgresql+psycopg":
+        engine = _postgresql(parsed)
+    else:
+        raise StoreUnavailableError(f"The store does not know {parsed.drivername}; use sqlite:///… or postgresql://….")
+    try:
+        with plain_words(engine):
+            migrate(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables to this release's form, in one transaction."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+@contextmanager
+def plain_words(engine: Engine) -> Iterator[None]:
+    """Turns what a driver raises when the database is at fault into StoreUnavailableError."""
+    try:
+        yield
+    except (IntegrityError, ProgrammingError, DataError):
+        raise  # ours: the caller's to handle, or a bug to see
+    except (DBAPIError, NoFreeConnectionError) as error:
+        raise StoreUnavailableError(_words(error, engine.url)) from error
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": WAIT_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def settings(connection: Any, _record: Any) -> None:
+        # Python's sqlite3 begins transactions by its own rules and commits before DDL; autocommit and the BEGIN below
+        # leave that to SQLAlchemy, so that a migration is one transaction here as well.
+        connection.isolation_level = None
+        for statement in _SQLITE_SETTINGS:
+            connection.execute(statement)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    try:
+        return create_engine(
+            url,
+            pool_pre_ping=True,  # a restarted server costs no failed request
+            pool_timeout=WAIT_SECONDS,
+            connect_args={"connect_timeout": WAIT_SECONDS},
+        )
+    except ModuleNotFoundError:
+        raise StoreUnavailableError(
+            "PostgreSQL needs the package psycopg; install it with: pip install 'psycopg[binary]'"
+        ) from None
+
+
+def _words(error: Exception, url: URL) -> str:
+    """What happened, without the URL's password."""
+    where = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+    cause = str(getattr(error, "orig", None) or error).strip()
+    if url.password:
+        cause = cause.replace(str(url.password), "***")
+    for sign, words in _KNOWN:
+        if sign in cause:
+            return f"The database {where} {words}."
+    return f"The database {where} does not answer: {' '.join(cause.split())}"
+
+
+_KNOWN = (
+    ("database is locked", "is locked by another program; end that program, or wait for it"),
+    ("database or disk is full", "cannot grow because its disk is full; free some space"),
+    ("No space left on device", "cannot grow because its disk is full; free some space"),
+    ("readonly database", "may only be read; make its file and folder writable for this user"),
+    ("unable to open database file", "cannot be opened; its folder must exist and be writable for this user"),
+    ("file is not a database", "is not an SQLite file; give another path, or restore it from a copy"),
+    ("disk image is malformed", "is damaged; restore it from a copy"),
+)

@@ -1,0 +1,61 @@
+"""Endpoints as the loops see them, kept equal to what is stored."""
+
+from __future__ import annotations
+
+import threading
+
+from controlplane.domain import Endpoint
+from controlplane.store.store import Store
+from controlplane.watch import WatchedMap
+
+
+class Endpoints:
+    """The cell of all endpoints by name, and the one way to write to it: the store first, then the cell.
+
+    When a write returns, the cell shows it. One lock orders the writers (API threads, supervisor), so the cell never
+    goes back to an older value, and SQLite, which has one writer anyway, is never found busy.
+    """
+
+    def __init__(self, store: Store, cell: WatchedMap[str, Endpoint]) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self.cell = cell
+
+    def load(self) -> None:
+        """Show what is stored; also the way back after a write whose outcome is unknown."""
+        with self._lock:
+            self.cell.replace({endpoint.name: endpoint for endpoint in self._store.endpoints()})
+
+    def get(self, name: str) -> Endpoint | None:
+        """The endpoint of that name, or None; never touches the database."""
+        return self.cell.get(name)
+
+    def insert(self, endpoint: Endpoint) -> None:
+        """As `Store.insert`."""
+        with self._lock:
+            self._store.insert(endpoint)
+            self.cell.set(endpoint.name, endpoint)
+
+    def save(self, endpoint: Endpoint) -> None:
+        """As `Store.save`."""
+        with self._lock:
+            self._store.save(endpoint)
+            self.cell.set(endpoint.name, endpoint)
+
+    def delete(self, endpoint: Endpoint) -> None:
+        """As `Store.delete`."""
+        with self._lock:
+            self._store.delete(endpoint.id)
+            present = self.cell.get(endpoint.name)
+            if present is not None and present.id == endpoint.id:
+                self.cell.delete(endpoint.name)
+
+    def refresh(self, name: str) -> Endpoint | None:
+        """Read one endpoint from the store again, after a StaleWriteError."""
+        with self._lock:
+            stored = self._store.get(name)
+            if stored is None:
+                self.cell.delete(name)
+            else:
+                self.cell.set(name, stored)
+            return stored

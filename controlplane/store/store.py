@@ -1,0 +1,117 @@
+"""The store: endpoints and their config versions in a database, written by compare-and-set."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Connection, delete, exists, insert, literal, select, update
+from sqlalchemy.exc import IntegrityError
+
+from controlplane.domain import Endpoint, EndpointConfig, Problem, ProblemCode, ProblemError, UpdateState
+from controlplane.store.codec import decode_config, decode_endpoint, encode_config, encode_endpoint
+from controlplane.store.database import open_database, plain_words
+from controlplane.store.errors import StaleWriteError
+from controlplane.store.tables import config_versions, endpoints
+
+
+class Store:
+    """Endpoints and config versions in the database at `url`; what a call wrote is on disk when it returns.
+
+    Safe to use from any thread. Every call may raise StoreUnavailableError, and then has changed nothing, unless the
+    connection broke in the very moment of the commit.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_database(url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    def endpoints(self) -> list[Endpoint]:
+        """All endpoints, by name."""
+        with plain_words(self._engine), self._engine.connect() as connection:
+            rows = connection.execute(select(endpoints.c.document).order_by(endpoints.c.name)).all()
+        return [decode_endpoint(document) for (document,) in rows]
+
+    def get(self, name: str) -> Endpoint | None:
+        """The endpoint of that name as it is stored, or None."""
+        with plain_words(self._engine), self._engine.connect() as connection:
+            document = connection.execute(select(endpoints.c.document).where(endpoints.c.name == name)).scalar()
+        return None if document is None else decode_endpoint(document)
+
+    def insert(self, endpoint: Endpoint) -> None:
+        """Store a new endpoint; raises ProblemError (RESOURCE_ALREADY_EXISTS) when its name is taken."""
+        row = {
+            "id": endpoint.id,
+            "name": endpoint.name,
+            "revision": endpoint.revision,
+            "document": encode_endpoint(endpoint),
+        }
+        try:
+            with plain_words(self._engine), self._engine.begin() as connection:
+                connection.execute(insert(endpoints).values(row))
+                _keep_version(connection, endpoint)
+        except IntegrityError as error:
+            raise name_taken(endpoint.name) from error
+
+    def save(self, endpoint: Endpoint) -> None:
+        """Replace the stored endpoint by its successor; a pending config's version is kept in the same transaction.
+
+        Raises StaleWriteError unless the stored revision is the one before `endpoint.revision`.
+        """
+        statement = (
+            update(endpoints)
+            .where(endpoints.c.id == endpoint.id, endpoints.c.revision == endpoint.revision - 1)
+            .values(revision=endpoint.revision, document=encode_endpoint(endpoint))
+        )
+        with plain_words(self._engine), self._engine.begin() as connection:
+            if connection.execute(statement).rowcount != 1:
+                raise StaleWriteError(endpoint.name)
+            _keep_version(connection, endpoint)
+
+    def delete(self, endpoint_id: str) -> None:
+        """Remove an endpoint and all its config versions; one that is not there is no error."""
+        with plain_words(self._engine), self._engine.begin() as connection:
+            connection.execute(delete(endpoints).where(endpoints.c.id == endpoint_id))
+
+    def versions(self, endpoint_id: str) -> list[EndpointConfig]:
+        """Every config version that was ever accepted for the endpoint, oldest first."""
+        statement = (
+            select(config_versions.c.document)
+            .where(config_versions.c.endpoint_id == endpoint_id)
+            .order_by(config_versions.c.version)
+        )
+        with plain_words(self._engine), self._engine.connect() as connection:
+            rows = connection.execute(statement).all()
+        return [decode_config(document) for (document,) in rows]
+
+
+def name_taken(name: str) -> ProblemError:
+    """What a second endpoint of the same name is refused with."""
+    return ProblemError(
+        Problem(
+            "name",
+            ProblemCode.RESOURCE_ALREADY_EXISTS,
+            f"an endpoint named {name!r} exists already; update it, delete it, or choose another name.",
+        )
+    )
+
+
+def _keep_version(connection: Connection, endpoint: Endpoint) -> None:
+    """Add the pending config to the history unless it is there; its endpoint's row is locked by this transaction."""
+    config = endpoint.pending
+    if config is None or endpoint.update is not UpdateState.IN_PROGRESS:
+        return
+    row = select(literal(endpoint.id), literal(config.version), literal(encode_config(config)))
+    present = exists().where(config_versions.c.endpoint_id == endpoint.id, config_versions.c.version == config.version)
+    connection.execute(insert(config_versions).from_select(["endpoint_id", "version", "document"], row.where(~present)))

@@ -1,0 +1,26 @@
+"""The tables as the code sees them; `migrations/` is what makes them, and a test compares the two."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+#: `document` is the whole value; the other columns repeat what is searched for or compared.
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(63), nullable=False, unique=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+#: Every accepted config version, whatever became of it. Rows are only ever added, and go with their endpoint.
+config_versions = Table(
+    "config_versions",
+    metadata,
+    Column("endpoint_id", String(64), ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("document", Text, nullable=False),
+)
