@@ -83,7 +83,7 @@ class WatchedMap(Generic[K, V]):
                 subscription.add(self._values.keys())
         return subscription
 
-    def _changed(self, keys: set[K]) -> None:
+    def _changed(self, keys: Iterable[K]) -> None:
         self._changes += 1
         for subscription in self._subscriptions:
             subscription.add(keys)

@@ -26,6 +26,9 @@ class Runtime(Protocol):
     def connected(self) -> bool:
         """True when the fleet shows what really runs; False before adoption and while the runtime is out of reach."""
 
+    async def wait_connected(self) -> None:
+        """Return once `connected` is True."""
+
     async def start(self, spec: ReplicaSpec) -> None:
         """Start a replica, or start it again when it is FAILED (same id, same address if the runtime can)."""
 

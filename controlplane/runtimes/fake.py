@@ -48,6 +48,8 @@ class FakeRuntime:
         self._holds_stops = False
         self._pids = 0
         self._connected = True
+        self._reachable = asyncio.Event()
+        self._reachable.set()
         #: Every start that was obeyed, and every stop, in order.
         self.started: list[ReplicaSpec] = []
         self.stopped: list[str] = []
@@ -64,6 +66,10 @@ class FakeRuntime:
     def connected(self) -> bool:
         """False between `lose` and `regain`."""
         return self._connected
+
+    async def wait_connected(self) -> None:
+        """Return at once when connected, else after `regain`."""
+        await self._reachable.wait()
 
     async def start(self, spec: ReplicaSpec) -> None:
         """Make the replica READY, or FAILED, or STARTING until released, as it was arranged for its artifact."""
@@ -154,10 +160,12 @@ class FakeRuntime:
     def lose(self) -> None:
         """Get out of reach: calls are dropped and the fleet shows nothing new."""
         self._connected = False
+        self._reachable.clear()
 
     def regain(self) -> None:
         """Come back into reach: the fleet shows what has become of the replicas meanwhile."""
         self._connected = True
+        self._reachable.set()
         self._fleet.replace(self._replicas)
 
     def _outcome(self, starting: Replica, spec: ReplicaSpec) -> Replica:

@@ -1,0 +1,87 @@
+"""What the decisions of this package are made from, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from controlplane.domain import Deployment, Endpoint, Phase, Replica, ServedEntity, UpdateState
+from controlplane.translate.translate import EndpointView
+
+#: Units of provisioned concurrency that one replica offers.
+UNITS_PER_REPLICA = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Intervals, in seconds, that users may change (`wye settings`)."""
+
+    #: How long replaced replicas go on serving after every Envoy has acknowledged that they are replaced.
+    drain: float = 1.0
+    #: How long a replica that is told to stop may go on with the requests it has.
+    grace: float = 300.0
+    #: How long an update may take before it is given up.
+    deploy_timeout: float = 1200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was last published for an endpoint, and how far the Envoys are with it."""
+
+    view: EndpointView
+    #: Version of the config that takes the traffic in it; None when there is none.
+    version: int | None
+    #: Since when every connected Envoy has acknowledged all of it (monotonic seconds); None while one has not.
+    applied_at: float | None = None
+    #: The same, with every Envoy counted that may still route by an older state because it is out of touch.
+    settled_at: float | None = None
+    #: Envoy's own words where it refused a part of it.
+    rejected: str = ""
+    #: Who waits for what, in words, while `applied_at` is None.
+    waiting: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """An endpoint's replicas, and when each has failed (monotonic seconds, oldest first)."""
+
+    replicas: tuple[Replica, ...]
+    failures: dict[str, tuple[float, ...]]
+
+    def of(self, deployment: Deployment) -> list[Replica]:
+        """The replicas of one deployment, sorted by id."""
+        return sorted((r for r in self.replicas if r.deployment == deployment), key=lambda replica: replica.id)
+
+    def is_ready(self, endpoint_id: str, entity: ServedEntity) -> bool:
+        """True when as many replicas answer as the entity asks for."""
+        found = self.of(deployment(endpoint_id, entity))
+        return sum(replica.phase is Phase.READY for replica in found) >= replicas_wanted(entity)
+
+
+def deployment(endpoint_id: str, entity: ServedEntity) -> Deployment:
+    """The identity under which an entity is deployed."""
+    return Deployment(endpoint_id, entity.name, entity.generation)
+
+
+def replicas_wanted(entity: ServedEntity) -> int:
+    """How many replicas an entity is given: enough for its least provisioned concurrency, and at least one."""
+    least, _ = entity.spec.concurrency
+    return max(1, -(-least // UNITS_PER_REPLICA))
+
+
+def replica_id(where: Deployment, slot: int) -> str:
+    """The id of the replica in a slot: the same whoever computes it, so that starting is idempotent."""
+    return f"{where.endpoint_id[:8]}-{where.generation}-{where.entity}-{slot}"
+
+
+def new_entities(endpoint: Endpoint) -> tuple[ServedEntity, ...]:
+    """The entities that the update under way has to bring up; those it takes over unchanged are not its business."""
+    if endpoint.update is not UpdateState.IN_PROGRESS or endpoint.pending is None:
+        return ()
+    return tuple(entity for entity in endpoint.pending.entities if entity.generation == endpoint.pending.version)
+
+
+def wanted_entities(endpoint: Endpoint) -> Iterable[ServedEntity]:
+    """Every entity that replicas are kept for: those of the active config and those being brought up."""
+    yield from endpoint.active.entities if endpoint.active else ()
+    yield from new_entities(endpoint)

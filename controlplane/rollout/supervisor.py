@@ -1,0 +1,323 @@
+"""The loop that carries configs out: for each endpoint about which anything changed, route, publish, plan, act.
+
+It decides nothing itself: `routing` and `plan` do, on values. It works on the endpoints that changed and on no others,
+so ten thousand idle ones cost it nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from controlplane.clock import Clock
+from controlplane.discovery.hub import Hub
+from controlplane.domain import Endpoint, Phase, Replica
+from controlplane.rollout.plan import Plan, plan
+from controlplane.rollout.restart import WINDOW
+from controlplane.rollout.routing import route
+from controlplane.rollout.state import Observed, Options, Published
+from controlplane.runtimes import Fleet, Runtime
+from controlplane.store import Endpoints, StaleWriteError, StoreUnavailableError
+from controlplane.translate.gateway import Gateway
+from controlplane.translate.resource import Resource, TypeUrl
+from controlplane.translate.snapshot import Key
+from controlplane.translate.translate import translate_endpoint, translate_gateway
+
+_log = logging.getLogger(__name__)
+
+#: Seconds after which a call that a runtime may have dropped is made again, and a failed write tried again.
+AGAIN = 1.0
+
+
+@dataclass(slots=True)
+class _Record:
+    """What the supervisor remembers of one endpoint id; all of it can be computed anew after a restart."""
+
+    name: str
+    replicas: dict[str, Replica] = field(default_factory=dict)
+    failures: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    published: Published | None = None
+    resources: dict[Key, Resource] = field(default_factory=dict)
+    #: What every Envoy must have acknowledged for `published` to be applied.
+    targets: dict[Key, str | None] = field(default_factory=dict)
+    #: True while the end of an update is being written.
+    saving: bool = False
+
+
+class Supervisor:
+    """Runs endpoints: one instance, on one asyncio loop; `replicas_of` alone may be called from other threads."""
+
+    def __init__(
+        self,
+        *,
+        endpoints: Endpoints,
+        fleet: Fleet,
+        hub: Hub,
+        runtime: Runtime,
+        gateway: Gateway,
+        clock: Clock,
+        options: Options,
+    ) -> None:
+        self._endpoints = endpoints
+        self._fleet = fleet
+        self._hub = hub
+        self._runtime = runtime
+        self._gateway = gateway
+        self._clock = clock
+        self._options = options
+        self._records: dict[str, _Record] = {}
+        self._ids: dict[str, str] = {}  # endpoint name → id
+        self._owners: dict[str, str] = {}  # replica id → endpoint id
+        self._replicas: dict[str, tuple[Replica, ...]] = {}  # endpoint id → replicas, for other threads
+        self._dirty: set[str] = set()
+        self._unapplied: set[str] = set()
+        self._alarms: list[tuple[float, str]] = []
+        self._alarm_of: dict[str, float] = {}  # the earliest alarm of each endpoint; later ones are set when it rings
+        self._wake = asyncio.Event()
+        self._published = asyncio.Event()
+
+    def replicas_of(self, endpoint_id: str) -> tuple[Replica, ...]:
+        """The replicas of one endpoint as of the last change; safe to call from any thread."""
+        return self._replicas.get(endpoint_id, ())
+
+    async def wait_published(self) -> None:
+        """Return once everything that is stored has been published, so that Envoys may connect."""
+        await self._published.wait()
+
+    async def run(self) -> None:
+        """Carry out what is stored, and then every change, until cancelled."""
+        await self._runtime.wait_connected()  # until then the fleet does not show what really runs
+        configs, fleet, delivery = self._endpoints.cell.subscribe(), self._fleet.subscribe(), self._hub.subscribe()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._collect(configs.wait, lambda: self._configs_changed(configs.take())))
+                tasks.create_task(self._collect(fleet.wait, lambda: self._fleet_changed(fleet.take())))
+                tasks.create_task(self._collect(delivery.wait, lambda: self._delivery_changed(delivery.take())))
+                self._configs_changed(configs.take())
+                self._fleet_changed(fleet.take())
+                while True:
+                    await self._round(tasks)
+                    await self._sleep()
+        finally:
+            for subscription in (configs, fleet, delivery):
+                subscription.close()
+
+    async def _collect(self, wait: Callable[[], Awaitable[None]], note: Callable[[], None]) -> None:
+        while True:
+            await wait()
+            note()
+            self._wake.set()
+
+    async def _sleep(self) -> None:
+        """Until something changed or an alarm is due."""
+        delay = max(0.0, self._alarms[0][0] - self._clock.monotonic()) if self._alarms else None
+        try:
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+        now = self._clock.monotonic()
+        while self._alarms and self._alarms[0][0] <= now:
+            at, endpoint_id = heapq.heappop(self._alarms)
+            if self._alarm_of.get(endpoint_id) == at:
+                del self._alarm_of[endpoint_id]
+                self._dirty.add(endpoint_id)
+
+    # What changed
+
+    def _configs_changed(self, changed: Iterable[str]) -> None:
+        for name in changed:
+            endpoint = self._endpoints.get(name)
+            before = self._ids.get(name)
+            if before is not None and (endpoint is None or endpoint.id != before):
+                self._dirty.add(before)
+                del self._ids[name]
+            if endpoint is not None:
+                self._ids[name] = endpoint.id
+                self._record(endpoint.id, name)
+                self._dirty.add(endpoint.id)
+
+    def _fleet_changed(self, changed: Iterable[str]) -> None:
+        touched: set[str] = set()
+        for replica_id in changed:
+            replica = self._fleet.get(replica_id)
+            owner = replica.deployment.endpoint_id if replica else self._owners.pop(replica_id, None)
+            if owner is None:
+                continue
+            record = self._record(owner, "")
+            before = record.replicas.get(replica_id)
+            if replica is None:
+                record.replicas.pop(replica_id, None)
+                record.failures.pop(replica_id, None)
+            else:
+                self._owners[replica_id] = owner
+                record.replicas[replica_id] = replica
+                if replica.phase is Phase.FAILED and (before is None or before.phase is not Phase.FAILED):
+                    now = self._clock.monotonic()
+                    recent = [at for at in record.failures.get(replica_id, ()) if at > now - WINDOW]
+                    record.failures[replica_id] = (*recent, now)
+                    _log.warning("replica %s failed: %s", replica_id, replica.message)
+            touched.add(owner)
+        for owner in touched:
+            self._replicas[owner] = tuple(self._records[owner].replicas.values())
+        self._dirty |= touched
+
+    def _delivery_changed(self, _envoys: Iterable[str]) -> None:
+        for endpoint_id in list(self._unapplied):
+            if self._check_applied(self._records[endpoint_id]):
+                self._dirty.add(endpoint_id)
+
+    def _record(self, endpoint_id: str, name: str) -> _Record:
+        record = self._records.get(endpoint_id)
+        if record is None:
+            record = self._records[endpoint_id] = _Record(name)
+        if name:
+            record.name = name
+        return record
+
+    # What is done about it
+
+    async def _round(self, tasks: asyncio.TaskGroup) -> None:
+        """Route and publish all that changed at once, then plan and act for each."""
+        dirty, self._dirty = self._dirty, set()
+        # Endpoints that are gone come first: one that took over the name puts back what they remove.
+        ordered = sorted(dirty, key=lambda endpoint_id: self._endpoint(endpoint_id) is not None)
+        self._publish(ordered)
+        for endpoint_id in ordered:
+            record = self._records.get(endpoint_id)
+            if record is not None and not record.saving and self._runtime.connected:
+                await self._act(tasks, endpoint_id, record)
+            elif record is not None and not record.saving:
+                self._alarm(AGAIN, endpoint_id)
+            self._forget_if_gone(endpoint_id)
+
+    def _publish(self, endpoint_ids: list[str]) -> None:
+        put: dict[Key, Resource] = {}
+        removed: dict[Key, None] = {}
+        if not self._published.is_set():
+            put.update({(r.type_url, r.name): r for r in translate_gateway(self._gateway)})
+        now = self._clock.monotonic()
+        changed: list[str] = []
+        for endpoint_id in endpoint_ids:
+            record = self._records[endpoint_id]
+            routing = route(
+                record.name,
+                self._endpoint(endpoint_id),
+                self._observed(record),
+                record.published,
+                now=now,
+                options=self._options,
+            )
+            if routing.wake_at is not None:
+                self._alarm(routing.wake_at - now, endpoint_id)
+            if record.published and (routing.view, routing.version) == (
+                record.published.view,
+                record.published.version,
+            ):
+                continue
+            resources = {(r.type_url, r.name): r for r in translate_endpoint(routing.view, self._gateway)}
+            gone = record.resources.keys() - resources.keys()
+            for key in gone:
+                removed[key] = None
+                put.pop(key, None)
+            put.update(resources)
+            # Only clusters are waited for to be gone: their names hold the endpoint's id, so nobody takes them over.
+            record.targets = {key: resource.version for key, resource in resources.items()}
+            record.targets |= {key: None for key in gone if key[0] == TypeUrl.CLUSTER}
+            record.resources = resources
+            record.published = Published(routing.view, routing.version)
+            changed.append(endpoint_id)
+        self._hub.publish(self._hub.snapshot.successor(put.values(), removed))
+        self._published.set()
+        for endpoint_id in changed:
+            self._unapplied.add(endpoint_id)
+            self._check_applied(self._records[endpoint_id])
+
+    def _check_applied(self, record: _Record) -> bool:
+        """Bring `record.published` up to what the Envoys have said; True when that changed it."""
+        before = published = record.published
+        assert published is not None
+        now = self._clock.monotonic()
+        if published.applied_at is None:
+            verdict = self._hub.applied(record.targets)
+            published = replace(
+                published,
+                applied_at=now if verdict.done else None,
+                rejected="; ".join(rejection.message for rejection in verdict.rejections),
+                waiting="; ".join(verdict.waiting),
+            )
+        if published.applied_at is not None and self._hub.applied(record.targets, include_lost=True).done:
+            published = replace(published, settled_at=now)
+        record.published = published
+        return published != before
+
+    async def _act(self, tasks: asyncio.TaskGroup, endpoint_id: str, record: _Record) -> None:
+        now = self._clock.monotonic()
+        todo = plan(
+            self._endpoint(endpoint_id),
+            self._observed(record),
+            record.published,
+            now=now,
+            now_ms=self._clock.now_ms(),
+            options=self._options,
+        )
+        if todo.finished is not None:
+            record.saving = True
+            tasks.create_task(self._finish(endpoint_id, record, todo.finished), name=f"finish {record.name}")
+        for spec in todo.start:
+            await self._runtime.start(spec)
+        for replica_id, grace in todo.stop:
+            await self._runtime.stop(replica_id, grace)
+        self._set_alarms(endpoint_id, record, todo, now)
+
+    def _set_alarms(self, endpoint_id: str, record: _Record, todo: Plan, now: float) -> None:
+        if todo.wake_at is not None:
+            self._alarm(todo.wake_at - now, endpoint_id)
+        if todo.start or todo.stop:
+            self._alarm(AGAIN, endpoint_id)  # a runtime out of reach drops calls; the plan is simply made again
+        if record.published and record.published.settled_at is not None:
+            self._unapplied.discard(endpoint_id)
+
+    async def _finish(self, endpoint_id: str, record: _Record, finished: Endpoint) -> None:
+        """Write the end of an update; API threads and this loop never wait for each other."""
+        try:
+            await asyncio.to_thread(self._endpoints.save, finished)
+            _log.info("endpoint %s: config version %d: %s", finished.name, finished.latest_version, finished.update)
+        except StaleWriteError:
+            await asyncio.to_thread(self._endpoints.refresh, finished.name)
+        except StoreUnavailableError as error:
+            _log.warning("the end of the update of %s cannot be stored, trying again: %s", finished.name, error)
+            self._alarm(AGAIN, endpoint_id)
+        finally:
+            record.saving = False
+            self._dirty.add(endpoint_id)
+            self._wake.set()
+
+    def _forget_if_gone(self, endpoint_id: str) -> None:
+        """Drop the record of a deleted endpoint of which nothing is left."""
+        record = self._records.get(endpoint_id)
+        if record is None or record.replicas or record.saving or self._endpoint(endpoint_id) is not None:
+            return
+        if record.published is None or (record.published.settled_at is not None and not record.resources):
+            del self._records[endpoint_id]
+            self._replicas.pop(endpoint_id, None)
+            self._unapplied.discard(endpoint_id)
+
+    def _endpoint(self, endpoint_id: str) -> Endpoint | None:
+        record = self._records.get(endpoint_id)
+        endpoint = self._endpoints.get(record.name) if record else None
+        return endpoint if endpoint is not None and endpoint.id == endpoint_id else None
+
+    def _observed(self, record: _Record) -> Observed:
+        return Observed(tuple(record.replicas.values()), record.failures)
+
+    def _alarm(self, delay: float, endpoint_id: str) -> None:
+        at = self._clock.monotonic() + delay
+        if at < self._alarm_of.get(endpoint_id, math.inf):
+            self._alarm_of[endpoint_id] = at
+            heapq.heappush(self._alarms, (at, endpoint_id))
