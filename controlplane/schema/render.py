@@ -1,0 +1,148 @@
+"""Endpoints as the clients read them: both spellings, submitted values given back, numbers as numbers.
+
+Go clients decode strictly and Terraform compares what it sent with what it reads, so nothing here may be rounded,
+reordered or left out for looks (serving-api.md, sections 1.5, 1.6 and the drift rules of 4).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+
+from controlplane.domain import Endpoint, EndpointConfig, Replica, ServedEntity
+from controlplane.schema.status import EntityStatus, active_status, is_ready, pending_status
+from controlplane.schema.text import JsonObject
+
+
+class Permission(StrEnum):
+    """What the caller may do with an endpoint; each includes the ones before."""
+
+    CAN_VIEW = "CAN_VIEW"
+    CAN_QUERY = "CAN_QUERY"
+    CAN_MANAGE = "CAN_MANAGE"
+
+
+#: Kept fields that stand at the endpoint's top level. `rate_limits` is never given back, as in the original.
+_ECHOED_DETAILS = ("ai_gateway", "budget_policy_id", "email_notifications", "telemetry_config")
+_ECHOED_SUMMARY = ("ai_gateway", "budget_policy_id", "telemetry_config")
+_ECHOED_CONFIG = ("auto_capture_config",)
+_ECHOED_ENTITY = ("instance_profile_arn",)
+
+
+def endpoint_details(
+    endpoint: Endpoint, replicas: Iterable[Replica], permission: Permission = Permission.CAN_MANAGE
+) -> JsonObject:
+    """One endpoint in full, as create, get and update answer it; `replicas` are those of this endpoint."""
+    replicas = tuple(replicas)
+    answer = _head(endpoint, replicas)
+    if endpoint.active is not None:
+        answer["config"] = _config(endpoint, endpoint.active, lambda entity: active_status(endpoint, entity, replicas))
+    if endpoint.pending is not None:
+        answer["pending_config"] = {
+            "start_time": endpoint.pending.started_ms,
+            **_config(endpoint, endpoint.pending, lambda entity: pending_status(endpoint, entity, replicas)),
+        }
+    return {
+        **answer,
+        **_echoed(endpoint.echoed, _ECHOED_DETAILS),
+        "permission_level": permission.value,
+        "route_optimized": endpoint.route_optimized,
+    }
+
+
+def endpoint_summary(endpoint: Endpoint, replicas: Iterable[Replica]) -> JsonObject:
+    """One endpoint as an element of the list."""
+    answer = _head(endpoint, replicas)
+    if endpoint.active is not None:
+        entities = endpoint.active.entities
+        answer["config"] = {
+            "served_entities": [_identity(entity, "entity") for entity in entities],
+            "served_models": [_identity(entity, "model") for entity in entities],
+        }
+    return {**answer, **_echoed(endpoint.echoed, _ECHOED_SUMMARY)}
+
+
+def config_version(config: EndpointConfig) -> JsonObject:
+    """One config version of the history: what was asked for, without a condition."""
+    return {
+        "config_version": config.version,
+        "start_time": config.started_ms,
+        "served_entities": [_entity(entity, "entity", None) for entity in config.entities],
+        "served_models": [_entity(entity, "model", None) for entity in config.entities],
+        "traffic_config": _traffic(config),
+    }
+
+
+def _head(endpoint: Endpoint, replicas: Iterable[Replica]) -> JsonObject:
+    return {
+        "name": endpoint.name,
+        "id": endpoint.id,
+        "creator": endpoint.creator,
+        "creation_timestamp": endpoint.created_ms,
+        "last_updated_timestamp": endpoint.updated_ms,
+        "state": {
+            "ready": "READY" if is_ready(endpoint, replicas) else "NOT_READY",
+            "config_update": endpoint.update.value,
+            "suspend": "NOT_SUSPENDED",
+        },
+        "tags": [{"key": tag.key, "value": tag.value} for tag in endpoint.tags],
+        "description": endpoint.description,
+    }
+
+
+def _config(endpoint: Endpoint, config: EndpointConfig, status: Callable[[ServedEntity], EntityStatus]) -> JsonObject:
+    entities = [(entity, status(entity)) for entity in config.entities]
+    return {
+        "config_version": config.version,
+        "served_entities": [_entity(entity, "entity", said) for entity, said in entities],
+        "served_models": [_entity(entity, "model", said) for entity, said in entities],
+        "traffic_config": _traffic(config),
+        **_echoed(endpoint.echoed, _ECHOED_CONFIG),
+    }
+
+
+def _identity(entity: ServedEntity, spelling: str) -> JsonObject:
+    return {
+        "name": entity.name,
+        f"{spelling}_name": entity.spec.entity_name,
+        f"{spelling}_version": entity.spec.entity_version,
+    }
+
+
+def _entity(entity: ServedEntity, spelling: str, status: EntityStatus | None) -> JsonObject:
+    spec = entity.spec
+    answer = _identity(entity, spelling)
+    if spec.workload_size is not None:
+        answer["workload_size"] = spec.workload_size.value
+    answer["workload_type"] = spec.workload_type
+    answer["scale_to_zero_enabled"] = spec.scale_to_zero_enabled
+    if spec.min_provisioned_concurrency is not None:
+        answer["min_provisioned_concurrency"] = spec.min_provisioned_concurrency
+    if spec.max_provisioned_concurrency is not None:
+        answer["max_provisioned_concurrency"] = spec.max_provisioned_concurrency
+    if spec.environment_vars:
+        answer["environment_vars"] = dict(spec.environment_vars)
+    answer.update(_echoed(spec.echoed, _ECHOED_ENTITY))
+    answer["creator"] = entity.creator
+    answer["creation_timestamp"] = entity.created_ms
+    if status is not None:
+        answer["state"] = {"deployment": status.state.value, "deployment_state_message": status.message}
+    return answer
+
+
+def _traffic(config: EndpointConfig) -> JsonObject:
+    return {
+        "routes": [
+            {
+                "served_model_name": route.served_entity,
+                "served_entity_name": route.served_entity,
+                "traffic_percentage": route.percent,
+            }
+            for route in config.traffic
+        ]
+    }
+
+
+def _echoed(kept: tuple[tuple[str, str], ...], shown: tuple[str, ...]) -> JsonObject:
+    return {field: json.loads(text) for field, text in kept if field in shown}
