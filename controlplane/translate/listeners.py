@@ -9,8 +9,17 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     ResponseFlagFilter,
     StatusCodeFilter,
 )
-from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptions, RuntimeUInt32
+from envoy_data_plane.envoy.config.core.v3 import DataSource, HttpProtocolOptions, RuntimeUInt32
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
+from envoy_data_plane.envoy.config.route.v3 import RouteMatch
+from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
+    JwtAuthentication,
+    JwtCacheConfig,
+    JwtClaimToHeader,
+    JwtProvider,
+    JwtRequirement,
+    RequirementRule,
+)
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
@@ -59,6 +68,11 @@ FLAGS: tuple[tuple[tuple[str, ...], ProblemCode, str], ...] = (
 
 #: Status of a reply without such a flag → how the error is told.
 STATUSES: tuple[tuple[int, ProblemCode, str], ...] = (
+    (
+        401,
+        ProblemCode.UNAUTHENTICATED,
+        "A valid token is needed, sent as the header 'Authorization: Bearer <token>'. %LOCAL_REPLY_BODY%",
+    ),
     (413, ProblemCode.BAD_REQUEST, "The request body is too large."),
     (408, ProblemCode.DEADLINE_EXCEEDED, "The request did not arrive in time."),
     (431, ProblemCode.BAD_REQUEST, "The request's headers are too large."),
@@ -87,7 +101,14 @@ def _http_connection_manager(gateway: Gateway) -> HttpConnectionManager:
             rds_config_source=ADS,
             scoped_rds=ScopedRds(scoped_rds_config_source=ADS),
         ),
-        http_filters=[HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router()))],
+        http_filters=[
+            *(
+                [HttpFilter(name="envoy.filters.http.jwt_authn", typed_config=pack(_tokens(gateway)))]
+                if gateway.jwks
+                else []
+            ),
+            HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router())),
+        ],
         common_http_protocol_options=HttpProtocolOptions(idle_timeout=seconds(3600)),
         # The route's own timeout ends a request; this one only ends streams on which nothing moves.
         stream_idle_timeout=seconds(gateway.request_timeout + 30),
@@ -102,6 +123,25 @@ def _http_connection_manager(gateway: Gateway) -> HttpConnectionManager:
         merge_slashes=True,
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.REJECT_REQUEST,
         local_reply_config=LocalReplyConfig(mappers=[*map(_for_flags, FLAGS), *map(_for_status, STATUSES)]),
+    )
+
+
+def _tokens(gateway: Gateway) -> JwtAuthentication:
+    """Tokens are verified here, with a key that Envoy holds: no call to the control plane, and none when it is down."""
+    provider = JwtProvider(
+        issuer="wye",
+        local_jwks=DataSource(inline_string=gateway.jwks),
+        forward=False,  # a token is between the caller and Wye; models do not get to see it
+        payload_in_metadata="token",
+        claim_to_headers=[JwtClaimToHeader(header_name="x-wye-user", claim_name="sub")],
+        jwt_cache_config=JwtCacheConfig(jwt_cache_size=1000),
+    )
+    return JwtAuthentication(
+        providers={"wye": provider},
+        rules=[
+            RequirementRule(match=RouteMatch(prefix="/.well-known/")),
+            RequirementRule(match=RouteMatch(prefix="/"), requires=JwtRequirement(provider_name="wye")),
+        ],
     )
 
 

@@ -1,0 +1,127 @@
+"""The control plane put together: the only file that knows all classes. `python -m controlplane` runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from controlplane import keys
+from controlplane.api.app import create_app
+from controlplane.api.deps import Deps
+from controlplane.api.server import serve as serve_api
+from controlplane.clock import SystemClock
+from controlplane.discovery.hub import Hub
+from controlplane.discovery.server import serve as serve_xds
+from controlplane.domain import Address, Endpoint, Replica
+from controlplane.registry import Registry
+from controlplane.rollout.state import Options
+from controlplane.rollout.supervisor import Supervisor
+from controlplane.runtimes.process import ProcessRuntime
+from controlplane.settings import Settings
+from controlplane.store import Endpoints, Store
+from controlplane.translate.gateway import Gateway
+from controlplane.watch import WatchedMap
+
+_log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings) -> None:
+    """Run the control plane until SIGTERM or SIGINT; raises when it cannot start, or when a part of it ends."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopping.set)
+
+    clock = SystemClock()
+    store = Store(settings.database_url)
+    endpoints = Endpoints(store, WatchedMap[str, Endpoint]())
+    endpoints.load()
+    fleet = WatchedMap[str, Replica]()
+    hub = Hub(clock, lease=settings.envoy_lease)
+    runtime = ProcessRuntime(parse_address(settings.worker_host_address), fleet)
+    supervisor = Supervisor(
+        endpoints=endpoints,
+        fleet=fleet,
+        hub=hub,
+        runtime=runtime,
+        gateway=gateway(settings),
+        clock=clock,
+        options=Options(drain=settings.drain, grace=settings.grace, deploy_timeout=settings.deploy_timeout),
+    )
+
+    def status() -> Mapping[str, object]:
+        return {
+            "envoys": [asdict(envoy) for envoy in hub.envoys()],
+            "worker_host": {"connected": runtime.connected},
+            "endpoints": len(endpoints.cell),
+            "replicas": len(fleet),
+        }
+
+    app = create_app(
+        Deps(
+            store=store,
+            endpoints=endpoints,
+            registry=Registry(settings.mlflow_uri),
+            clock=clock,
+            replicas_of=supervisor.replicas_of,
+            status=status,
+        )
+    )
+    api = serve_api(app, parse_address(settings.api_address), settings.api_threads)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            parts = [
+                tasks.create_task(runtime.run(), name="runtime"),
+                tasks.create_task(supervisor.run(), name="supervisor"),
+                tasks.create_task(_xds(hub, supervisor, parse_address(settings.xds_address)), name="xds"),
+            ]
+            await stopping.wait()
+            for part in parts:
+                part.cancel()
+    finally:
+        await asyncio.to_thread(api.close)
+        store.close()
+
+
+async def _xds(hub: Hub, supervisor: Supervisor, address: Address) -> None:
+    """Serve Envoys, but not before all that is stored is published: a part of it would make them drop the rest."""
+    await supervisor.wait_published()
+    server = await serve_xds(hub, address)
+    _log.info("serving Envoys on %s", server.address)
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await server.stop()
+
+
+def gateway(settings: Settings) -> Gateway:
+    """What the settings mean for Envoy."""
+    return Gateway(
+        public=Address(host=settings.host, port=settings.port),
+        api=parse_address(settings.api_address),
+        request_timeout=settings.request_timeout,
+        jwks="" if settings.no_auth else keys.load_or_make(settings.state_dir / "keys").jwks,
+    )
+
+
+def parse_address(text: str) -> Address:
+    """An address from `unix:<path>` or `<host>:<port>`; raises ValueError on anything else."""
+    if text.startswith("unix:"):
+        return Address(path=text.removeprefix("unix:"))
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError(f"{text!r} is neither unix:<path> nor <host>:<port>")
+    return Address(host=host, port=int(port))
+
+
+def main() -> None:
+    """Run the control plane with the environment's settings, logging to standard error."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    asyncio.run(run(Settings.read(os.environ)))

@@ -1,0 +1,150 @@
+"""Every setting: its meaning, unit and default, the variable that sets it. Read once, here, and passed down."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+#: A Unix socket's path may have 107 bytes; the names under the run directory need up to this many of them.
+_LONGEST_SOCKET_NAME = 40
+
+
+def _setting(default: Any, variable: str, meaning: str, *, unit: str = "", shown: str = "") -> Any:
+    return field(default=default, metadata={"variable": variable, "meaning": meaning, "unit": unit, "shown": shown})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of the control plane and of `wye up`; empty addresses and URLs stand for the default told by `meaning`."""
+
+    state_dir: Path = _setting(  # noqa: RUF009 - a path is immutable
+        Path(".wye"), "WYE_STATE_DIR", "where databases, models of the embedded registry, keys and logs are"
+    )
+    host: str = _setting("127.0.0.1", "WYE_HOST", "address that the public port listens on")
+    port: int = _setting(8080, "WYE_PORT", "the public port; 0 picks a free one")
+    no_auth: bool = _setting(False, "WYE_NO_AUTH", "serve without tokens; only on a loopback address")
+    mlflow_uri: str = _setting(
+        "",
+        "WYE_MLFLOW_URI",
+        "the MLflow registry; MLFLOW_TRACKING_URI is heeded too",
+        shown="sqlite:///<state-dir>/mlflow.db",
+    )
+    database_url: str = _setting(
+        "",
+        "WYE_DATABASE_URL",
+        "where endpoints are stored (SQLite or PostgreSQL)",
+        shown="sqlite:///<state-dir>/wye.db",
+    )
+    api_address: str = _setting(
+        "", "WYE_API_ADDRESS", "where the control plane's REST API listens", shown="unix:<run-dir>/api.sock"
+    )
+    xds_address: str = _setting(
+        "", "WYE_XDS_ADDRESS", "where the control plane listens for Envoys", shown="unix:<run-dir>/xds.sock"
+    )
+    worker_host_address: str = _setting(
+        "", "WYE_WORKER_HOST_ADDRESS", "where the worker host listens", shown="unix:<run-dir>/host.sock"
+    )
+    request_timeout: float = _setting(297.0, "WYE_REQUEST_TIMEOUT", "how long a prediction may take", unit="seconds")
+    deploy_timeout: float = _setting(
+        1200.0, "WYE_DEPLOY_TIMEOUT", "how long an update may take before it is given up", unit="seconds"
+    )
+    drain: float = _setting(
+        1.0, "WYE_DRAIN", "how long replaced replicas go on after every Envoy has switched away", unit="seconds"
+    )
+    grace: float = _setting(
+        300.0, "WYE_GRACE", "how long a replica that is stopped may finish what it has in hand", unit="seconds"
+    )
+    envoy_lease: float = _setting(
+        300.0,
+        "WYE_ENVOY_LEASE",
+        "how long an Envoy that is out of touch holds up the stopping of replicas",
+        unit="seconds",
+    )
+    envoy_concurrency: int = _setting(0, "WYE_ENVOY_CONCURRENCY", "Envoy's worker threads; 0 is one per core")
+    api_threads: int = _setting(16, "WYE_API_THREADS", "threads that answer the REST API")
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str], **given: Any) -> Settings:
+        """The settings: what is `given` (None counts as not given), else the environment's, else the default.
+
+        Raises ValueError that names the variable when a value cannot be read.
+        """
+        values: dict[str, Any] = {}
+        for each in fields(cls):
+            variable = each.metadata["variable"]
+            if given.get(each.name) is not None:
+                values[each.name] = given[each.name]
+            elif environment.get(variable):
+                values[each.name] = _convert(variable, environment[variable], each.default)
+        values["state_dir"] = Path(values.get("state_dir", cls.state_dir)).absolute()
+        if not values.get("mlflow_uri"):
+            values["mlflow_uri"] = environment.get("MLFLOW_TRACKING_URI", "")
+        return cls(**values)._filled()
+
+    def _filled(self) -> Settings:
+        run = self.run_dir
+        defaults = {
+            "mlflow_uri": f"sqlite:///{self.state_dir}/mlflow.db",
+            "database_url": f"sqlite:///{self.state_dir}/wye.db",
+            "api_address": f"unix:{run}/api.sock",
+            "xds_address": f"unix:{run}/xds.sock",
+            "worker_host_address": f"unix:{run}/host.sock",
+        }
+        return Settings(
+            **{
+                each.name: getattr(self, each.name) or defaults.get(each.name, getattr(self, each.name))
+                for each in fields(self)
+            }
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The variables that make another process read these same settings."""
+        values = {each.metadata["variable"]: getattr(self, each.name) for each in fields(self)}
+        return {
+            name: ("1" if value else "") if isinstance(value, bool) else str(value) for name, value in values.items()
+        }
+
+    @property
+    def run_dir(self) -> Path:
+        """Where sockets and process ids are: under the state directory unless its path is too long for a socket's."""
+        beside = self.state_dir / "run"
+        if len(os.fsencode(beside)) + _LONGEST_SOCKET_NAME < 107:
+            return beside
+        digest = hashlib.blake2b(os.fsencode(self.state_dir), digest_size=6).hexdigest()
+        return Path(tempfile.gettempdir()) / f"wye-{os.getuid()}-{digest}"
+
+    @property
+    def log_dir(self) -> Path:
+        """Where the logs of Envoy, the control plane and the replicas are."""
+        return self.state_dir / "logs"
+
+
+def described() -> list[dict[str, str]]:
+    """Each setting's variable, default, unit and meaning, for `wye settings`."""
+    return [
+        {
+            "variable": each.metadata["variable"],
+            "default": each.metadata["shown"] or str(each.default),
+            "unit": each.metadata["unit"],
+            "meaning": each.metadata["meaning"],
+        }
+        for each in fields(Settings)
+    ]
+
+
+def _convert(variable: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
+            return text.lower() in {"1", "true", "yes", "on"}
+        raise ValueError(f"{variable}={text!r}: say 1 or 0.")
+    if isinstance(default, (int, float)):
+        try:
+            return type(default)(text)
+        except ValueError:
+            raise ValueError(f"{variable}={text!r} is not a number.") from None
+    return text

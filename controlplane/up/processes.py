@@ -1,0 +1,133 @@
+"""Child processes that are kept running: started, restarted when they end, and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+#: A process that lived this long (seconds) is restarted at once when it ends; one that did not waits a little.
+STEADY = 5.0
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One of the programs that make up Wye."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    #: Seconds that it may take to end after SIGTERM.
+    patience: float
+
+
+class Kept:
+    """A program that is running, or about to run again; `starts` counts how often it was started."""
+
+    def __init__(self, program: Program, changed: Callable[[], None]) -> None:
+        self.program = program
+        self.process: asyncio.subprocess.Process | None = None
+        self.starts = 0
+        self._changed = changed
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, or None while it is not running."""
+        return self.process.pid if self.process and self.process.returncode is None else None
+
+    def start(self) -> None:
+        """Start it, and start it again whenever it ends, until `stop`."""
+        self._task = asyncio.create_task(self._keep(), name=self.program.name)
+
+    async def stop(self) -> None:
+        """End it: SIGTERM, then SIGKILL when its patience is over."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        process = self.process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), self.program.patience)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    def last_words(self, lines: int = 5) -> str:
+        """The end of its log."""
+        try:
+            return "\n".join(self.program.log.read_text(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+    async def _keep(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            began = time.monotonic()
+            with self.program.log.open("ab") as log:
+                self.process = await asyncio.create_subprocess_exec(
+                    *self.program.command,
+                    env=dict(self.program.environment),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C is for `wye up`, which stops the others in order
+                )
+            self.starts += 1
+            self._changed()
+            await self.process.wait()
+            self._changed()
+            if time.monotonic() - began >= STEADY:
+                pause = FIRST_PAUSE
+                continue
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * 2)
+
+
+def write_pids(path: Path, kept: Sequence[Kept]) -> None:
+    """Note which processes are ours, so that a later `wye up` can end them if this one is killed."""
+    found = {}
+    for each in kept:
+        if each.pid is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found[each.pid] = psutil.Process(each.pid).create_time()
+    path.write_text(json.dumps(found))
+
+
+def end_orphans(path: Path, patience: float = 10.0) -> int:
+    """End what a killed `wye up` left running, as noted in `path`; returns how many processes that were."""
+    try:
+        noted = {int(pid): float(began) for pid, began in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, AttributeError):
+        return 0
+    orphans = []
+    for pid, began in noted.items():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if abs(process.create_time() - began) < 0.01:  # else the number belongs to another process by now
+                orphans += [process, *process.children(recursive=True)]
+    for process in orphans:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(orphans, timeout=patience)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=patience)
+    path.unlink(missing_ok=True)
+    return len(orphans)

@@ -1,0 +1,257 @@
+"""All of Wye on one machine: what is started in which order, how long it is waited for, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+from controlplane import keys
+from controlplane.demo import EXAMPLE, MODELS
+from controlplane.files import write_private
+from controlplane.settings import Settings
+from controlplane.up import envoy
+from controlplane.up.preflight import (
+    CannotStartError,
+    check_auth,
+    check_registry,
+    find_envoy,
+    free_port,
+    hold_state_dir,
+)
+from controlplane.up.processes import Kept, Program, end_orphans, write_pids
+
+#: Seconds within which everything must answer, on a slow machine that imports MLflow for the first time.
+START_TIMEOUT = 120.0
+DEMO_ENDPOINT = "multi-model"
+DEMO_CONFIG = {
+    "served_entities": [
+        {"name": "current", "entity_name": "model-A", "entity_version": "1", "workload_size": "Small"},
+        {"name": "challenger", "entity_name": "model-B", "entity_version": "1", "workload_size": "Small"},
+    ],
+    "traffic_config": {
+        "routes": [
+            {"served_model_name": "current", "traffic_percentage": 90},
+            {"served_model_name": "challenger", "traffic_percentage": 10},
+        ]
+    },
+}
+
+
+class Stack:
+    """Envoy, the control plane and the worker host, kept running until a signal says stop."""
+
+    def __init__(self, settings: Settings, *, demo: bool) -> None:
+        self._settings = settings
+        self._demo = demo
+        self._console = Console(stderr=False, highlight=False, soft_wrap=True)
+        self._kept: dict[str, Kept] = {}
+        self._token = ""
+        self._ready = False
+
+    async def run(self) -> None:
+        """Start everything, say where it is, and return after SIGINT or SIGTERM when all of it is gone.
+
+        Raises CannotStartError when something is in the way.
+        """
+        stopping = asyncio.Event()
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
+        check_auth(self._settings)
+        binary = find_envoy()
+        with hold_state_dir(self._settings):
+            end_orphans(self._pids_file)
+            self._wye_json.unlink(missing_ok=True)
+            self._settings = replace(self._settings, port=free_port(self._settings))
+            await asyncio.to_thread(check_registry, self._settings.mlflow_uri)
+            if not self._settings.no_auth:
+                self._token = keys.load_or_make(self._settings.state_dir / "keys").admin_token
+            try:
+                self._start(binary)
+                starting = asyncio.create_task(self._until_ready())
+                stop = asyncio.create_task(stopping.wait())
+                await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+                if starting.done():
+                    starting.result()
+                    self._ready = True
+                    self._write_wye_json()
+                    self._welcome()
+                    await stop
+                else:
+                    starting.cancel()
+                    await asyncio.gather(starting, return_exceptions=True)
+            finally:
+                await self._stop()
+
+    # Starting
+
+    def _start(self, binary: str) -> None:
+        settings = self._settings
+        bootstrap = envoy.write_bootstrap(settings)
+        environment = {**os.environ, **settings.environment(), "PYTHONUNBUFFERED": "1"}
+        host = [sys.executable, "-m", "model_worker.host"]
+        host += ["--listen", settings.worker_host_address, "--socket-dir", str(settings.run_dir)]
+        host += ["--log-dir", str(settings.log_dir / "replicas")]
+        for name, command, patience in (
+            ("worker_host", host, 10.0),
+            ("controlplane", [sys.executable, "-m", "controlplane"], 10.0),
+            ("envoy", envoy.command(binary, settings, bootstrap), 10.0),
+        ):
+            program = Program(name, command, environment, settings.log_dir / f"{name}.log", patience)
+            self._kept[name] = Kept(program, self._processes_changed)
+        for kept in self._kept.values():
+            kept.start()
+
+    async def _until_ready(self) -> None:
+        async with httpx.AsyncClient(base_url=self.url, headers=self._authorization, timeout=30.0) as client:
+            demo = asyncio.create_task(self._register_demo()) if self._demo else None
+            try:
+                async with self._step("Envoy, the control plane and the worker host"):
+                    await self._wait_for(lambda: self._answers(client), "Wye does not answer")
+                if demo:
+                    async with self._step(f"Models {' and '.join(MODELS)} in the registry {self._settings.mlflow_uri}"):
+                        await demo
+                    async with self._step(f"Endpoint {DEMO_ENDPOINT}"):
+                        await self._create_demo(client)
+            finally:
+                if demo and not demo.done():
+                    demo.cancel()
+                    await asyncio.gather(demo, return_exceptions=True)
+
+    async def _answers(self, client: httpx.AsyncClient) -> bool:
+        for kept in self._kept.values():
+            if kept.starts > 3:
+                raise CannotStartError(f"{kept.program.name} does not start; its last words:\n{kept.last_words()}")
+        try:
+            answer = await client.get("/api/2.0/wye/status")
+        except httpx.HTTPError:
+            return False
+        if answer.status_code != 200:
+            return False
+        status: dict[str, dict[str, bool]] = answer.json()
+        return status["worker_host"]["connected"]
+
+    async def _register_demo(self) -> None:
+        artifacts = self._settings.state_dir / "artifacts"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "controlplane.demo", self._settings.mlflow_uri, str(artifacts)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            _, errors = await process.communicate()
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        if process.returncode != 0:
+            last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no reason was given"]
+            raise CannotStartError(f"The demo models cannot be registered in {self._settings.mlflow_uri}: {last[0]}")
+
+    async def _create_demo(self, client: httpx.AsyncClient) -> None:
+        answer = await client.post("/api/2.0/serving-endpoints", json={"name": DEMO_ENDPOINT, "config": DEMO_CONFIG})
+        if answer.status_code not in {200, 409}:  # 409: it is there since an earlier start, and stays as it is
+            raise CannotStartError(f"The endpoint {DEMO_ENDPOINT} cannot be created: {answer.text}")
+
+        async def settled() -> bool:
+            endpoint = (await client.get(f"/api/2.0/serving-endpoints/{DEMO_ENDPOINT}")).json()
+            state = endpoint["state"]
+            if state["config_update"] == "UPDATE_FAILED" and state["ready"] != "READY":
+                said = [e["state"]["deployment_state_message"] for e in endpoint["pending_config"]["served_entities"]]
+                raise CannotStartError(f"The endpoint {DEMO_ENDPOINT} failed: {' '.join(said)}")
+            return state["ready"] == "READY" and state["config_update"] != "IN_PROGRESS"
+
+        await self._wait_for(settled, f"The endpoint {DEMO_ENDPOINT} does not become ready")
+
+    async def _wait_for(self, condition: Callable[[], Awaitable[bool]], otherwise: str) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not await condition():
+            if time.monotonic() > deadline:
+                raise CannotStartError(f"{otherwise} after {START_TIMEOUT:.0f} s; see {self._settings.log_dir}.")
+            await asyncio.sleep(0.05)
+
+    # Running
+
+    @property
+    def url(self) -> str:
+        """The public URL."""
+        host = {"0.0.0.0": "localhost", "::": "localhost", "127.0.0.1": "localhost"}.get(  # noqa: S104 - shown, not bound
+            self._settings.host, self._settings.host
+        )
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._settings.port}"
+
+    @property
+    def _authorization(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self._token}"} if self._token else {}
+
+    @property
+    def _pids_file(self) -> Path:
+        return self._settings.run_dir / "pids.json"
+
+    @property
+    def _wye_json(self) -> Path:
+        return self._settings.state_dir / "wye.json"
+
+    def _processes_changed(self) -> None:
+        write_pids(self._pids_file, list(self._kept.values()))
+        if self._ready:
+            self._write_wye_json()
+
+    def _write_wye_json(self) -> None:
+        document = {
+            "url": self.url,
+            "token": self._token,
+            "pids": {name: kept.pid for name, kept in self._kept.items()},
+            "mlflow_uri": self._settings.mlflow_uri,
+        }
+        write_private(self._wye_json, json.dumps(document, indent=2))
+
+    def _welcome(self) -> None:
+        say = self._console.print
+        say(f"\n[bold]Wye is ready[/bold] at {self.url}", end="\n")
+        if self._token:
+            say(f"Token: {self._token}")
+        say(f"State: {self._settings.state_dir}   Logs: {self._settings.log_dir}")
+        if self._demo:
+            header = f"-H 'Authorization: Bearer {self._token}' " if self._token else ""
+            say("\nTry it:")
+            say(
+                f"  curl {header}-H 'Content-Type: application/json' "
+                f"-d '{json.dumps(EXAMPLE)}' {self.url}/serving-endpoints/{DEMO_ENDPOINT}/invocations",
+                markup=False,
+            )
+        say("\nCtrl-C stops it.")
+
+    # Stopping
+
+    async def _stop(self) -> None:
+        self._ready = False
+        if self._console.is_terminal and self._kept:
+            self._console.print("Stopping …")
+        # Envoy first: it is the door. The host last: it ends the replicas.
+        for name in ("envoy", "controlplane", "worker_host"):
+            if name in self._kept:
+                await self._kept[name].stop()
+        self._wye_json.unlink(missing_ok=True)
+        self._pids_file.unlink(missing_ok=True)
+
+    @contextlib.asynccontextmanager
+    async def _step(self, what: str) -> AsyncIterator[None]:
+        """Show that `what` is being waited for, and then how long it took."""
+        began = time.monotonic()
+        spinner = self._console.status(f"{what} …") if self._console.is_terminal else contextlib.nullcontext()
+        with spinner:
+            yield
+        self._console.print(f"[green]✓[/green] {what} ({time.monotonic() - began:.1f} s)")
