@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from flask import Flask
 
+from controlplane.api import config, endpoints, errors, request_id, status
 from controlplane.api.deps import Deps
+
+#: Larger bodies are refused; the largest config that keeps the rules has a tenth of this.
+LARGEST_BODY = 4 * 1024 * 1024
 
 
 def create_app(deps: Deps) -> Flask:
-    """The WSGI application of the control plane; every answer it gives is JSON."""
+    """The WSGI application of the control plane; every answer it gives is JSON and carries the request's id."""
     app = Flask("wye", static_folder=None)
-    app.extensions["wye"] = deps
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    # MLflow's client calls the collection with a trailing slash, the SDKs without; a redirect would turn POST into GET.
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    request_id.install(app)
+    errors.install(app)
+    for resource in (endpoints, config, status):
+        app.register_blueprint(resource.blueprint(deps))
     return app

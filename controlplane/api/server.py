@@ -1,25 +1,95 @@
-"""The API on a socket: waitress, on threads of its own."""
+"""The API on a socket: waitress, whose loop runs on a thread of its own and the requests on a few others."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import threading
+import time
+from typing import Any
 
+import orjson
 from flask import Flask
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
+from waitress.task import ErrorTask
 
+from controlplane.api.app import LARGEST_BODY
 from controlplane.domain import Address
 
+#: How long the requests in hand may take to end when the server closes.
+CLOSE_SECONDS = 10.0
+#: Longer than Envoy keeps an idle connection, so that it is never Envoy that finds it closed.
+IDLE_SECONDS = 3600
 
-class Server(Protocol):
-    """A server that listens."""
 
-    @property
-    def address(self) -> Address:
-        """Where it listens; a port that was asked for as 0 is the one it got."""
+class Server:
+    """An API that listens on `address` (a port asked for as 0 is the one it got) until it is closed."""
+
+    def __init__(self, app: Flask, address: Address, threads: int) -> None:
+        where = {"unix_socket": address.path, "unix_socket_perms": "600"}
+        if not address.path:
+            where = {"host": address.host, "port": str(address.port)}
+        self._connections: dict[int, Any] = {}
+        self._server = create_server(
+            app,
+            map=self._connections,
+            threads=threads,
+            ident="wye",
+            channel_timeout=IDLE_SECONDS,
+            connection_limit=1000,
+            # Flask refuses bodies over its limit in better words; this one only keeps the disk from filling.
+            max_request_body_size=4 * LARGEST_BODY,
+            **where,
+        )
+        self._server.channel_class = _Channel
+        port = 0 if address.path else self._server.effective_port
+        self.address = Address(path=address.path, host=address.host, port=int(port))
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="wye-api", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        """Stop listening, and return once the requests in hand are answered."""
+        """Stop listening, and return once the requests in hand are answered, or CLOSE_SECONDS have passed."""
+        self._closing.set()
+        self._server.pull_trigger()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            wasyncore.loop(timeout=30.0, use_poll=True, map=self._connections, count=1)
+        wasyncore.dispatcher.close(self._server)
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while self._busy() and time.monotonic() < deadline:
+            wasyncore.loop(timeout=0.1, use_poll=True, map=self._connections, count=1)
+        self._server.task_dispatcher.shutdown(timeout=1)
+        wasyncore.close_all(self._connections)
+
+    def _busy(self) -> bool:
+        """Whether a connection has a request that is not answered to the last byte; idle ones are closed."""
+        for channel in list(self._server.active_channels.values()):
+            if not channel.requests and not channel.total_outbufs_len:
+                channel.handle_close()
+        return bool(self._server.active_channels)
 
 
 def serve(app: Flask, address: Address, threads: int = 8) -> Server:
-    """Serve `app` on `address`; it listens when this returns."""
-    raise NotImplementedError
+    """Serve `app` on `address`; it listens when this returns. Raises OSError when it cannot."""
+    return Server(app, address, threads)
+
+
+class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
+    """What waitress answers by itself (broken HTTP, far too large a body), as JSON like everything else."""
+
+    def execute(self) -> None:
+        fault = self.request.error
+        code = "INTERNAL_ERROR" if fault.code >= 500 else "BAD_REQUEST"
+        body = orjson.dumps({"error_code": code, "message": f"{fault.reason}: {fault.body}"})
+        self.status = f"{fault.code} {fault.reason}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+    error_task_class = _JsonErrorTask

@@ -27,6 +27,11 @@ class ConfigRequest:
     #: As `Endpoint.echoed`: the fields of the config that are only kept.
     echoed: tuple[tuple[str, str], ...] = ()
 
+    def with_echoed(self, endpoint_echoed: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """`Endpoint.echoed` after this config: what belongs to the config is replaced, the rest stays."""
+        rest = ((field, text) for field, text in endpoint_echoed if field not in KEPT_CONFIG_FIELDS)
+        return tuple(sorted((*rest, *self.echoed)))
+
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
