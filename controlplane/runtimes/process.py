@@ -1,0 +1,202 @@
+"""The runtime of one machine: speaks to a worker host, which owns the processes and outlives us.
+
+The protocol is described in `model_worker/protocol.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from controlplane.domain import Address, Deployment, Phase, Replica, ReplicaSpec
+from controlplane.runtimes.base import Fleet
+
+_logger = logging.getLogger(__name__)
+
+#: The version of the protocol that is spoken here.
+_PROTOCOL = 1
+
+#: Seconds before the first try to connect again, doubling up to the second.
+_PAUSES = (0.02, 1.0)
+
+#: Bytes of one message: a hello with every replica.
+_MAX_LINE = 256 * 1024 * 1024
+
+
+class OutOfReachError(Exception):
+    """The worker host cannot be asked at present."""
+
+
+class HostError(Exception):
+    """What connects is not a worker host that we understand."""
+
+
+class ProcessRuntime:
+    """Keeps the fleet equal to what one worker host reports, and passes calls on to it.
+
+    On connecting it adopts all that the host runs. While the host is out of reach the fleet stays as it was last seen and
+    calls are dropped; when it comes back, as the same process or another, the fleet becomes what it then reports.
+    """
+
+    def __init__(self, address: Address, fleet: Fleet) -> None:
+        self._address = address
+        self._fleet = fleet
+        self._writer: asyncio.StreamWriter | None = None
+        self._requests = itertools.count(1)
+        self._awaited: dict[int, asyncio.Future[str]] = {}
+
+    async def run(self) -> None:
+        """Connect, adopt, keep the fleet true, connect again, until cancelled."""
+        pause = _PAUSES[0]
+        complained = False
+        while True:
+            try:
+                await self._connection()
+                pause, complained = _PAUSES[0], False
+            except (OSError, HostError, asyncio.IncompleteReadError) as error:
+                if not complained:
+                    _logger.warning("worker host at %s is out of reach: %s", self._address, error)
+                complained = True
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _PAUSES[1])
+
+    @property
+    def connected(self) -> bool:
+        """True from adoption until the connection breaks."""
+        return self._writer is not None
+
+    async def start(self, spec: ReplicaSpec) -> None:
+        """Ask the host to start a replica, or to start a FAILED one again on the same socket."""
+        await self._say({"type": "start", "spec": _spec_to_json(spec)})
+
+    async def stop(self, replica_id: str, grace: float) -> None:
+        """Ask the host to end a replica."""
+        await self._say({"type": "stop", "id": replica_id, "grace": grace})
+
+    async def logs(self, replica_id: str, lines: int) -> str:
+        """The last lines that a replica has printed, also of one that is gone.
+
+        Raises OutOfReachError.
+        """
+        if self._writer is None:
+            raise OutOfReachError(f"the worker host at {self._address} is out of reach")
+        request = next(self._requests)
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._awaited[request] = answer
+        try:
+            await self._say({"type": "logs", "id": replica_id, "lines": lines, "request": request})
+            return await answer
+        finally:
+            self._awaited.pop(request, None)
+
+    async def _connection(self) -> None:
+        """One connection, from adoption to its end."""
+        reader, writer = await self._connect()
+        try:
+            hello = await _read(reader)
+            if hello is None:
+                raise HostError("it closed the connection at once")
+            if hello.get("type") != "hello" or hello.get("protocol") != _PROTOCOL:
+                raise HostError(f"it does not speak version {_PROTOCOL} of the worker host's protocol")
+            self._adopt(hello)
+            self._writer = writer
+            while (message := await _read(reader)) is not None:
+                self._heed(message)
+            _logger.warning("worker host at %s closed the connection", self._address)
+        finally:
+            self._writer = None
+            writer.close()
+            for answer in self._awaited.values():
+                if not answer.done():
+                    answer.set_exception(OutOfReachError(f"the worker host at {self._address} went out of reach"))
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._address.path:
+            return await asyncio.open_unix_connection(self._address.path, limit=_MAX_LINE)
+        return await asyncio.open_connection(self._address.host, self._address.port, limit=_MAX_LINE)
+
+    def _adopt(self, hello: Mapping[str, Any]) -> None:
+        replicas = [replica for fields in hello["replicas"] if (replica := _replica_from_json(fields)) is not None]
+        self._fleet.replace({replica.id: replica for replica in replicas})
+        _logger.info("adopted %d replicas of worker host %s", len(replicas), hello["host_id"])
+
+    def _heed(self, message: Mapping[str, Any]) -> None:
+        match message["type"]:
+            case "replica":
+                replica = _replica_from_json(message["replica"])
+                if replica is not None:
+                    self._fleet.set(replica.id, replica)
+            case "gone":
+                self._fleet.delete(message["id"])
+            case "logs":
+                answer = self._awaited.get(message["request"])
+                if answer is not None and not answer.done():
+                    answer.set_result(message["text"])
+            case "error":
+                _logger.error("the worker host refused a message: %s", message["message"])
+            case _:
+                pass  # a newer host may say more
+
+    async def _say(self, message: Mapping[str, Any]) -> None:
+        writer = self._writer
+        if writer is None:
+            return
+        try:
+            writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+            await writer.drain()
+        except ConnectionError:
+            pass  # dropped; the reading side sees the end of the connection too
+
+
+async def _read(reader: asyncio.StreamReader) -> dict[str, Any] | None:
+    """The next message, or None at the end of the connection."""
+    try:
+        line = await reader.readline()
+        if not line.endswith(b"\n"):
+            return None
+        message = json.loads(line)
+    except ValueError as error:
+        raise HostError(f"it sent something that is not a message: {error}") from error
+    if not isinstance(message, dict):
+        raise HostError("it sent something that is not a message")
+    return message
+
+
+def _spec_to_json(spec: ReplicaSpec) -> dict[str, Any]:
+    return {
+        "id": spec.id,
+        "title": spec.title,
+        "artifact_uri": spec.artifact_uri,
+        "entity_name": spec.entity_name,
+        "entity_version": spec.entity_version,
+        "environment_vars": dict(spec.environment_vars),
+        "identity": {
+            "endpoint_id": spec.deployment.endpoint_id,
+            "entity": spec.deployment.entity,
+            "generation": spec.deployment.generation,
+        },
+    }
+
+
+def _replica_from_json(fields: Mapping[str, Any]) -> Replica | None:
+    """The replica that a host reports; None for one that was started by something else than a control plane of ours."""
+    try:
+        identity, address = fields["identity"], fields["address"]
+        return Replica(
+            id=fields["id"],
+            deployment=Deployment(identity["endpoint_id"], identity["entity"], identity["generation"]),
+            phase=Phase(fields["phase"]),
+            address=Address(**address) if address else None,
+            pid=fields["pid"],
+            message=fields["message"],
+            permanent=fields["permanent"],
+            attempt=fields["attempt"],
+            holds_connections=fields["holds_connections"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        _logger.warning("a replica of the worker host is not ours: %r in %s", error, fields)
+        return None

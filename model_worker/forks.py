@@ -1,0 +1,210 @@
+"""The host's side of a fork server: starts it, asks it for processes, hears how they end, starts it again if it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import model_worker
+from model_worker.environments import Environment
+from model_worker.task import Task
+
+_logger = logging.getLogger(__name__)
+
+#: Makes this package importable in an interpreter that does not have it installed, and nothing beside it.
+_BOOTSTRAP = """
+import importlib.util, sys
+sys.path[:] = [entry for entry in sys.path if entry]
+spec = importlib.util.spec_from_file_location("model_worker", {init!r}, submodule_search_locations=[{directory!r}])
+package = importlib.util.module_from_spec(spec)
+sys.modules["model_worker"] = package
+spec.loader.exec_module(package)
+from model_worker.forkserver import main
+main({arguments!r})
+"""
+
+#: Seconds before a fork server that died is started again, doubling from the first to the second.
+_PAUSES = (0.1, 10.0)
+
+
+class ForkError(Exception):
+    """A process could not be made; another attempt may succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A forked process."""
+
+    pid: int
+    #: Resolves to its status as from `os.waitpid`, or to None when its fork server died and nobody can know.
+    ended: asyncio.Future[int | None]
+
+
+class ForkServer:
+    """One environment's fork server; `run` keeps it alive, `fork` uses it."""
+
+    def __init__(self, environment: Environment, variables: Mapping[str, str], *, log: Path, directory: Path) -> None:
+        self._environment = environment
+        self._variables = dict(variables)
+        self._log = log
+        self._directory = directory
+        self._socket: socket.socket | None = None
+        self._up = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._answers: deque[asyncio.Future[int]] = deque()
+        self._children: dict[int, asyncio.Future[int | None]] = {}
+        self._pid: int | None = None
+        self._last_failure = ""
+
+    @property
+    def pid(self) -> int | None:
+        """The fork server's process, or None while there is none."""
+        return self._pid
+
+    async def run(self) -> None:
+        """Keep a fork server running until cancelled, then end it. The children are left to whoever asked for them."""
+        pause = _PAUSES[0]
+        while True:
+            was_ready = await self._run_once()
+            self._abandon()
+            pause = _PAUSES[0] if was_ready else min(2 * pause, _PAUSES[1])
+            _logger.error("the fork server of environment %s ended: %s", self._environment.key, self._last_failure)
+            await asyncio.sleep(pause)
+
+    async def fork(self, task: Task, descriptors: list[int]) -> Child:
+        """A new process that becomes `task`; waits while the fork server is still importing.
+
+        Raises ForkError when it cannot be made, or the fork server ended while it was waited for.
+        """
+        async with self._turn:
+            await self._up.wait()
+            if self._socket is None:
+                raise ForkError(self._last_failure)
+            answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            self._answers.append(answer)
+            line = json.dumps({"fork": task.to_json()}).encode() + b"\n"
+            try:
+                sent = socket.send_fds(self._socket, [line], descriptors)
+                await asyncio.get_running_loop().sock_sendall(self._socket, line[sent:])
+            except OSError as error:
+                raise ForkError(f"the fork server is gone: {error}") from error
+            # Shielded, so that a caller who gives up does not shift the answers of others.
+            pid = await asyncio.shield(answer)
+            return Child(pid, self._children[pid])
+
+    async def _run_once(self) -> bool:
+        """Start it, serve it until it ends; whether it ever got ready."""
+        ours, theirs = socket.socketpair()
+        package = Path(model_worker.__file__).parent
+        code = _BOOTSTRAP.format(
+            init=str(package / "__init__.py"),
+            directory=str(package),
+            arguments=["--control", str(theirs.fileno())],
+        )
+        with theirs, self._log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                self._environment.python,
+                "-c",
+                code,
+                pass_fds=[theirs.fileno()],
+                env=self._variables,
+                cwd=self._directory,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._pid = process.pid
+        ours.setblocking(False)
+        try:
+            await self._hear(ours)
+            # The socket is closed: it has ended, or will not do anything more.
+            await _end(process)
+        finally:
+            ours.close()
+            self._pid = None
+            if process.returncode is None:
+                await _end(process)
+        was_ready = self._up.is_set()
+        self._last_failure = f"{_how(process.returncode)}; {self._last_line()}".removesuffix("; ")
+        return was_ready
+
+    async def _hear(self, ours: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        received = b""
+        while data := await _receive(loop, ours):
+            *lines, received = (received + data).split(b"\n")
+            for line in lines:
+                self._heard(json.loads(line), ours)
+
+    def _heard(self, message: dict[str, Any], ours: socket.socket) -> None:
+        if "ready" in message:
+            self._socket = ours
+            self._last_failure = ""
+            self._up.set()
+        elif "forked" in message:
+            pid = int(message["forked"])
+            self._children[pid] = asyncio.get_running_loop().create_future()
+            self._answer().set_result(pid)
+        elif "refused" in message:
+            self._answer().set_exception(ForkError(message["refused"]))
+        elif "exited" in message:
+            ended = self._children.pop(int(message["exited"]))
+            if not ended.done():
+                ended.set_result(int(message["status"]))
+
+    def _answer(self) -> asyncio.Future[int]:
+        return self._answers.popleft()
+
+    def _abandon(self) -> None:
+        """Tell everyone who waits that this fork server is gone."""
+        self._socket = None
+        # Those who wait for it to come up are told why it does not.
+        self._up.set()
+        self._up = asyncio.Event()
+        while self._answers:
+            self._answer().set_exception(ForkError(self._last_failure))
+        for ended in self._children.values():
+            if not ended.done():
+                ended.set_result(None)
+        self._children.clear()
+
+    def _last_line(self) -> str:
+        with contextlib.suppress(OSError), self._log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().decode(errors="replace").split("\n")
+            return next((text for text in reversed(lines) if text.strip()), "")
+        return ""
+
+
+async def _receive(loop: asyncio.AbstractEventLoop, ours: socket.socket) -> bytes:
+    try:
+        return await loop.sock_recv(ours, 1 << 16)
+    except ConnectionResetError:
+        return b""
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Wait for it to end by itself for a moment, then make it."""
+    try:
+        async with asyncio.timeout(2):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _how(returncode: int | None) -> str:
+    if returncode is not None and returncode < 0:
+        return f"killed by {signal.Signals(-returncode).name}"
+    return f"exited with code {returncode}"

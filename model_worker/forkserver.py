@@ -1,0 +1,169 @@
+"""The fork server: imports a Python environment once, then forks a replica in milliseconds whenever it is asked to.
+
+Runs in the environment of the models, which may be another than the host's; so it imports nothing of the host's. It has
+no thread but its own, checked before every fork: a lock that another thread held would stay locked in the child for ever.
+
+The host speaks to it over a socket pair, JSON lines both ways:
+
+    {"fork": TASK}    with three descriptors attached: the listening socket, the log, the channel to the host
+    {"ready": PID}    once, after the imports
+    {"forked": PID} | {"refused": REASON}    the answer to each fork, in order
+    {"exited": PID, "status": N}    a child ended; N as from `os.waitpid`
+
+It ends when the socket does. Its children do not: each has a channel of its own to watch the host by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+
+#: Imported before the first fork, so that replicas share their pages. What is not installed is passed over, except for
+#: what no replica can do without.
+REQUIRED = ("model_worker.replica", "mlflow.pyfunc")
+PRELOADED = ("pandas", "numpy", "scipy", "sklearn")
+
+#: Descriptors that come with each fork.
+DESCRIPTORS = 3
+
+
+class ForkServer:
+    """Serves one host until it hangs up."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._children: set[int] = set()
+        self._received = b""
+        self._descriptors: deque[int] = deque()
+        self._selector = selectors.DefaultSelector()
+        # A signal's arrival must interrupt the wait below; the handler itself does nothing.
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
+
+    def serve(self) -> None:
+        """Fork when told, report children that end, return when the host hangs up."""
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector.register(self._control, selectors.EVENT_READ)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._say(ready=os.getpid())
+        while True:
+            ready = {key.fileobj for key, _ in self._selector.select()}
+            if self._woken in ready:
+                self._woken.recv(4096)
+            self._reap()
+            if self._control in ready and not self._receive():
+                return
+
+    def _receive(self) -> bool:
+        data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 20, 64)
+        if not data:
+            return False
+        self._descriptors.extend(descriptors)
+        *lines, self._received = (self._received + data).split(b"\n")
+        for line in lines:
+            self._fork(json.loads(line)["fork"], [self._descriptors.popleft() for _ in range(DESCRIPTORS)])
+        return True
+
+    def _fork(self, task: str, descriptors: list[int]) -> None:
+        others = other_threads()
+        if others:
+            self._say(refused=f"forking is unsafe while there are other threads: {', '.join(others)}")
+        else:
+            try:
+                pid = os.fork()
+            except OSError as error:
+                self._say(refused=f"cannot fork: {error.strerror}")
+            else:
+                if pid == 0:
+                    self._become_replica(task, descriptors)
+                self._children.add(pid)
+                self._say(forked=pid)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _become_replica(self, task: str, descriptors: list[int]) -> None:
+        status = 70  # what is left when even the reporting of an error failed
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # A model that signals its process group must not reach its siblings.
+            os.setpgid(0, 0)
+            for ours in (self._selector, self._control, self._woken, self._waker):
+                ours.close()
+            gc.enable()
+            from model_worker import replica  # noqa: PLC0415 - imported by name from REQUIRED already
+
+            status = replica.run(task, *descriptors)
+        finally:
+            # Never unwind into the server's loop, and run none of its exit handlers.
+            os._exit(status)
+
+    def _reap(self) -> None:
+        # Each by its own pid: children that some library made are not ours to take.
+        for pid in list(self._children):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self._children.discard(pid)
+                self._say(exited=pid, status=status)
+
+    def _say(self, **message: object) -> None:
+        self._control.sendall(json.dumps(message).encode() + b"\n")
+
+
+def other_threads() -> list[str]:
+    """The threads of this process besides the main one, by the names that the kernel knows them by."""
+    main = str(os.getpid())
+    try:
+        return [
+            Path(f"/proc/self/task/{task}/comm").read_text().strip()
+            for task in os.listdir("/proc/self/task")
+            if task != main
+        ]
+    except FileNotFoundError:  # not Linux: only Python's own can be seen
+        return [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+
+
+def preload(required: Iterable[str], wanted: Iterable[str]) -> None:
+    """Import modules; of the wanted ones, those that there are.
+
+    Raises ImportError for a required one.
+    """
+    for name in required:
+        importlib.import_module(name)
+    for name in wanted:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            print(f"not preloaded: {error}", file=sys.stderr)  # noqa: T201 - stderr is the fork server's log
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the fork server on an inherited socket."""
+    parser = argparse.ArgumentParser(prog="model_worker.forkserver", description="Forks replicas for a worker host.")
+    parser.add_argument("--control", type=int, required=True, help="descriptor of the socket to the host")
+    options = parser.parse_args(arguments)
+    # Ctrl-C in a terminal reaches the whole foreground; the host decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Collected garbage leaves holes in pages that children would otherwise share, and frozen objects are never touched
+    # by a child's collector.
+    gc.disable()
+    preload(REQUIRED, PRELOADED)
+    gc.freeze()
+    # An error on the socket means that the host is gone, and with it the reason to be here.
+    with socket.socket(fileno=options.control) as control, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        ForkServer(control).serve()
+    os._exit(0)

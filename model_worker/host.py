@@ -1,0 +1,298 @@
+"""The worker host: owns the fork server and the replicas, and does what control planes tell it. See `protocol.md`.
+
+Outlives the control plane: connections come and go, replicas stay. Ends on SIGTERM, having ended its replicas.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from model_worker import protocol
+from model_worker.environments import BASE, base_variables, fork_server_variables
+from model_worker.forks import ForkServer
+from model_worker.hosted import HostedReplica, Surroundings
+from model_worker.listeners import ListenerError, Listeners, TcpListeners, UnixListeners, answers
+from model_worker.logs import Logs
+from model_worker.protocol import Command, ProtocolError, Spec, Start, State, Stop
+from model_worker.task import Limits
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at how long the log files have become.
+_CUT_INTERVAL = 1.0
+
+#: A peer that reads this little of what it is told is gone in all but name.
+_MAX_UNREAD = 64 * 1024 * 1024
+
+#: `<first digits of the host id>-<number>`, so that no socket's path is ever another replica's.
+_LONGEST_NAME = len("01234567-99999999")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a host runs."""
+
+    #: `unix:/path` or `host:port`, where control planes connect.
+    listen: str
+    socket_dir: Path
+    log_dir: Path
+    #: Empty: replicas listen on Unix sockets in `socket_dir`. Else on ports of this interface …
+    replica_host: str = ""
+    #: … which others reach by this name.
+    advertise: str = ""
+    #: Seconds that replicas get to finish when the host is told to end.
+    stop_grace: float = 30.0
+    limits: Limits = field(default_factory=Limits)
+
+
+class Host:
+    """The replicas of one machine."""
+
+    def __init__(self, options: Options, listeners: Listeners, variables: Mapping[str, str]) -> None:
+        self._options = options
+        self._id = uuid.uuid4().hex
+        self._numbers = 0
+        self._replicas: dict[str, HostedReplica] = {}
+        self._lives: dict[str, asyncio.Task[None]] = {}
+        self._peers: set[asyncio.StreamWriter] = set()
+        self._logs = Logs(options.log_dir)
+        self._directory = options.log_dir / "work" / self._id[:8]
+        self._forks = ForkServer(
+            BASE, fork_server_variables(variables), log=options.log_dir / "forkserver.txt", directory=self._directory
+        )
+        self._around = Surroundings(
+            forks=self._forks,
+            listeners=listeners,
+            logs=self._logs,
+            directory=self._directory,
+            variables=base_variables(variables),
+            host_variables=variables,
+            limits=options.limits,
+        )
+
+    async def run(self, end: asyncio.Event) -> None:
+        """Serve until `end` is set, then end every replica, for as long as they may take, and return."""
+        # What a killed host has left; its orphans have read their models by now.
+        shutil.rmtree(self._directory.parent, ignore_errors=True)
+        self._directory.mkdir(parents=True, mode=0o700)
+        background = [
+            asyncio.create_task(self._forks.run(), name="fork server"),
+            asyncio.create_task(self._cut_logs(), name="log files"),
+        ]
+        server = await self._listen()
+        try:
+            ended = asyncio.create_task(end.wait(), name="end")
+            await asyncio.wait([ended, *background], return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
+            server.close()
+            await self._end_replicas()
+        finally:
+            for task in background:
+                task.cancel()
+            outcomes = await asyncio.gather(*background, return_exceptions=True)
+            for peer in self._peers:
+                peer.close()
+            self._forget_address()
+            with contextlib.suppress(OSError):
+                self._directory.rmdir()
+        for outcome in outcomes:
+            if not isinstance(outcome, asyncio.CancelledError) and isinstance(outcome, BaseException):
+                raise outcome
+
+    # Replicas
+
+    def obey(self, command: Command, peer: asyncio.StreamWriter) -> None:
+        """Do what one line of a peer says."""
+        match command:
+            case Start(spec):
+                self._start(spec)
+            case Stop(replica_id, grace):
+                self._stop(replica_id, grace)
+            case protocol.Logs(replica_id, lines, request):
+                text = self._logs.tail(replica_id, lines)
+                peer.write(protocol.line({"type": "logs", "request": request, "text": text}))
+
+    def _start(self, spec: Spec) -> None:
+        replica = self._replicas.get(spec.id)
+        if replica is None:
+            self._numbers += 1
+            replica = HostedReplica(spec, f"{self._id[:8]}-{self._numbers}", self._around, self._publish)
+            self._replicas[spec.id] = replica
+        elif replica.state.phase != protocol.FAILED or spec.id in self._lives:
+            return
+        self._lives[spec.id] = asyncio.create_task(self._live(replica), name=f"replica {spec.id}")
+
+    async def _live(self, replica: HostedReplica) -> None:
+        replica_id = replica.state.spec.id
+        try:
+            await replica.attempt()
+        finally:
+            del self._lives[replica_id]
+        if replica.state.phase == protocol.STOPPING:
+            self._forget(replica)
+
+    def _stop(self, replica_id: str, grace: float) -> None:
+        replica = self._replicas.get(replica_id)
+        if replica is None:
+            return
+        replica.stop(grace)
+        if replica_id not in self._lives:  # there is no process to wait for
+            self._forget(replica)
+
+    def _forget(self, replica: HostedReplica) -> None:
+        replica.close()
+        del self._replicas[replica.state.spec.id]
+        self._tell({"type": "gone", "id": replica.state.spec.id})
+
+    async def _end_replicas(self) -> None:
+        lives = list(self._lives.values())
+        for replica_id in list(self._replicas):
+            self._stop(replica_id, self._options.stop_grace)
+        if lives:
+            await asyncio.wait(lives)
+
+    # Peers
+
+    async def _listen(self) -> asyncio.Server:
+        listen = self._options.listen
+        if listen.startswith("unix:"):
+            path = listen.removeprefix("unix:")
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            server = await asyncio.start_unix_server(self._serve_peer, path, limit=protocol.MAX_LINE)
+            os.chmod(path, 0o600)
+        else:
+            host, _, port = listen.rpartition(":")
+            server = await asyncio.start_server(self._serve_peer, host, int(port), limit=protocol.MAX_LINE)
+        _logger.info("worker host %s listens on %s", self._id, listen)
+        return server
+
+    def _forget_address(self) -> None:
+        if self._options.listen.startswith("unix:"):
+            Path(self._options.listen.removeprefix("unix:")).unlink(missing_ok=True)
+
+    async def _serve_peer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(protocol.line(self._hello()))
+        self._peers.add(writer)
+        try:
+            while line := await reader.readline():
+                try:
+                    self.obey(protocol.parse_command(line), writer)
+                except ProtocolError as error:
+                    _logger.warning("%s", error)
+                    writer.write(protocol.line({"type": "error", "message": str(error)}))
+        except (ConnectionError, ValueError):
+            pass  # it broke off, or sent a line without end; replicas do not mind
+        finally:
+            self._peers.discard(writer)
+            writer.close()
+
+    def _hello(self) -> dict[str, object]:
+        return {
+            "type": "hello",
+            "protocol": protocol.VERSION,
+            "host_id": self._id,
+            "pid": os.getpid(),
+            "replicas": [replica.state.to_json() for replica in self._replicas.values()],
+        }
+
+    def _publish(self, state: State) -> None:
+        self._tell({"type": "replica", "replica": state.to_json()})
+
+    def _tell(self, message: Mapping[str, object]) -> None:
+        line = protocol.line(message)
+        for peer in self._peers:
+            peer.write(line)
+            if peer.transport.get_write_buffer_size() > _MAX_UNREAD:
+                peer.transport.abort()
+
+    async def _cut_logs(self) -> None:
+        while True:
+            await asyncio.sleep(_CUT_INTERVAL)
+            self._logs.cut(self._replicas)
+
+
+class StartError(Exception):
+    """The host cannot run as it was asked to; the text says what to change."""
+
+
+def listeners_for(options: Options) -> Listeners:
+    """What makes the replicas' sockets.
+
+    Raises ListenerError, StartError.
+    """
+    if options.replica_host:
+        return TcpListeners(options.replica_host, options.advertise)
+    listeners = UnixListeners(options.socket_dir, _LONGEST_NAME)
+    listeners.sweep()
+    return listeners
+
+
+async def main(options: Options, variables: Mapping[str, str]) -> None:
+    """Run a host until SIGTERM or SIGINT.
+
+    Raises StartError, ListenerError, OSError when it cannot start.
+    """
+    if options.listen.startswith("unix:"):
+        path = Path(options.listen.removeprefix("unix:"))
+        if answers(path):
+            raise StartError(f"another worker host listens at {path} already")
+    for directory in (options.socket_dir, options.log_dir):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    host = Host(options, listeners_for(options), variables)
+    end = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end.set)
+    await host.run(end)
+
+
+def parse(arguments: list[str] | None) -> Options:
+    """The options of a command line."""
+    defaults = Limits()
+    parser = argparse.ArgumentParser(
+        prog="python -m model_worker.host", description="Run MLflow models for Wye's control plane."
+    )
+    parser.add_argument("--listen", required=True, help="where control planes connect: unix:/path or host:port")
+    parser.add_argument("--socket-dir", type=Path, required=True, help="where replicas' Unix sockets are made")
+    parser.add_argument("--log-dir", type=Path, required=True, help="where replicas' output is kept")
+    parser.add_argument("--replica-host", default="", help="let replicas listen on ports of this address instead")
+    parser.add_argument("--advertise", default="", help="the address by which others reach --replica-host")
+    parser.add_argument("--stop-grace", type=float, default=30.0, help="seconds replicas get when the host ends")
+    parser.add_argument(
+        "--orphan-grace",
+        type=float,
+        default=defaults.orphan_grace,
+        help="seconds replicas go on serving when the host was killed",
+    )
+    parser.add_argument("--max-body", type=int, default=defaults.max_body, help="bytes of one request")
+    parser.add_argument("--threads", type=int, default=defaults.threads, help="requests in one model at once")
+    given = parser.parse_args(arguments)
+    return Options(
+        listen=given.listen,
+        socket_dir=given.socket_dir,
+        log_dir=given.log_dir,
+        replica_host=given.replica_host,
+        advertise=given.advertise,
+        stop_grace=given.stop_grace,
+        limits=Limits(orphan_grace=given.orphan_grace, max_body=given.max_body, threads=given.threads),
+    )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        asyncio.run(main(parse(None), dict(os.environ)))
+    except (StartError, ListenerError, OSError) as problem:
+        sys.exit(f"worker host: {problem}")

@@ -1,0 +1,235 @@
+"""One replica as its host keeps it: a listening socket that stays, and processes that come and go behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from model_worker import protocol
+from model_worker.environments import fetch_variables
+from model_worker.forks import Child, ForkError, ForkServer
+from model_worker.listeners import Listener, ListenerError, Listeners
+from model_worker.logs import Logs
+from model_worker.protocol import Spec, State
+from model_worker.task import Limits, Report, Task
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds between two tries to get an answer from a process that is starting and hung up on the first.
+_PING_PAUSE = 0.05
+
+#: Lines of the log that go into the message of a replica that crashed.
+_LAST_LINES = 5
+
+_PING = b"GET /ping HTTP/1.1\r\nHost: replica\r\nConnection: close\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all replicas of a host share."""
+
+    forks: ForkServer
+    listeners: Listeners
+    logs: Logs
+    #: Each replica gets a directory in this one.
+    directory: Path
+    #: The variables that every model sees, and those of the host itself.
+    variables: Mapping[str, str]
+    host_variables: Mapping[str, str]
+    limits: Limits
+
+
+class HostedReplica:
+    """A replica from its first start until it is gone. `publish` hears every change of its state."""
+
+    def __init__(self, spec: Spec, name: str, around: Surroundings, publish: Callable[[State], None]) -> None:
+        """`name` is unique among all replicas there ever were, and fit for a file name."""
+        self._name = name
+        self._around = around
+        self._publish = publish
+        self._listener: Listener | None = None
+        self._child: Child | None = None
+        self._killing: asyncio.TimerHandle | None = None
+        self._kill_at = float("inf")
+        self._state = State(spec, protocol.STARTING, attempt=0)
+
+    @property
+    def state(self) -> State:
+        """The replica as it is now."""
+        return self._state
+
+    async def attempt(self) -> None:
+        """Start a process for it and see it through to its end: FAILED, or, if it was stopped, ready to be forgotten."""
+        self._update(
+            phase=protocol.STARTING, message="starting", permanent=False, pid=None, attempt=self._state.attempt + 1
+        )
+        directory = self._around.directory / self._name
+        try:
+            self._listener = self._listener or self._around.listeners.open(self._name)
+            self._update(address=self._listener.address, holds_connections=True)
+            directory.mkdir(mode=0o700, exist_ok=True)
+            await self._run_process(self._listener, directory)
+        except (ForkError, ListenerError, OSError) as error:
+            self._fail(str(error), permanent=False)
+        finally:
+            self._child = None
+            if self._killing is not None:
+                self._killing.cancel()
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def stop(self, grace: float) -> None:
+        """Let it finish what it has, for at most `grace` seconds; a stop that was sooner to end stays so."""
+        loop = asyncio.get_running_loop()
+        kill_at = loop.time() + grace
+        first = self._state.phase != protocol.STOPPING
+        if first:
+            self._update(phase=protocol.STOPPING, message="")
+            if self._listener is not None:
+                self._listener.hide()
+            self._signal(signal.SIGTERM)
+        if kill_at < self._kill_at:
+            self._kill_at = kill_at
+            if self._killing is not None:
+                self._killing.cancel()
+            self._killing = loop.call_at(kill_at, self._signal, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Leave no socket behind."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    async def _run_process(self, listener: Listener, directory: Path) -> None:
+        around, spec = self._around, self._state.spec
+        task = Task(
+            title=spec.title,
+            artifact_uri=_absolute(spec.artifact_uri),
+            variables={**around.variables, **dict(spec.environment_vars)},
+            fetch_variables=fetch_variables(around.host_variables),
+            directory=str(directory),
+            limits=around.limits,
+        )
+        heading = f"{spec.title or spec.id} ({spec.entity_name} {spec.entity_version}), attempt {self._state.attempt}"
+        ours, theirs = socket.socketpair()
+        log = around.logs.open(spec.id, heading)
+        try:
+            child = await around.forks.fork(task, [listener.socket.fileno(), log, theirs.fileno()])
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(log)
+        self._child = child
+        self._update(pid=child.pid)
+        if self._state.phase == protocol.STOPPING:  # it was told while the process was being made
+            self._signal(signal.SIGTERM)
+        await self._attend(child, ours, listener)
+
+    async def _attend(self, child: Child, ours: socket.socket, listener: Listener) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        reports = asyncio.create_task(self._hear(reader), name=f"reports of {self._name}")
+        ping = asyncio.create_task(self._ping(listener), name=f"ping of {self._name}")
+        try:
+            status = await child.ended
+            if status is None:
+                # Its fork server died, and it serves on; its end of the channel closes when it ends.
+                await asyncio.wait([reports])
+            ping.cancel()
+            # It has ended, so its reports have; but a process that the model left behind may hold the channel open.
+            await asyncio.wait([reports], timeout=1)
+        finally:
+            ping.cancel()
+            reports.cancel()
+            writer.close()
+            await asyncio.gather(ping, reports, return_exceptions=True)
+        failure = reports.result() if reports.done() and not reports.cancelled() else None
+        self._ended(status, failure)
+
+    async def _hear(self, reader: asyncio.StreamReader) -> Report | None:
+        """Show the process's progress; its report of a failure, if it makes one."""
+        failure = None
+        with contextlib.suppress(ConnectionError):
+            async for line in reader:
+                report = Report.from_line(line)
+                if report.failure:
+                    failure = report
+                elif self._state.phase == protocol.STARTING:
+                    self._update(message=report.progress)
+        return failure
+
+    async def _ping(self, listener: Listener) -> None:
+        """Say READY as soon as the process has answered: until it accepts, the ping waits in the socket's queue."""
+        while not await _answers(listener):  # noqa: ASYNC110 - the event is an answer
+            await asyncio.sleep(_PING_PAUSE)
+        if self._state.phase == protocol.STARTING:
+            self._update(phase=protocol.READY, message="")
+
+    def _ended(self, status: int | None, failure: Report | None) -> None:
+        if failure is not None:
+            self._fail(failure.failure, permanent=failure.permanent)
+            return
+        words = self._around.logs.last_words(self._state.spec.id, _LAST_LINES)
+        self._fail(f"{_how(status)}\n{words}".strip(), permanent=False)
+
+    def _fail(self, message: str, *, permanent: bool) -> None:
+        if self._state.phase == protocol.STOPPING:
+            return
+        _logger.warning("replica %s failed: %s", self._state.spec.title or self._state.spec.id, message)
+        if permanent:
+            # Nobody will take those who wait: better refused than forgotten.
+            self.close()
+        self._update(
+            phase=protocol.FAILED,
+            pid=None,
+            message=message,
+            permanent=permanent,
+            holds_connections=self._listener is not None,
+        )
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._child.pid, number)
+
+    def _update(self, **changes: object) -> None:
+        self._state = replace(self._state, **changes)  # type: ignore[arg-type]
+        self._publish(self._state)
+
+
+async def _answers(listener: Listener) -> bool:
+    """Whether `GET /ping` on this socket is answered with 200; waits as long as the connection does."""
+    try:
+        if listener.path is not None:
+            reader, writer = await asyncio.open_unix_connection(str(listener.path))
+        else:
+            host, port = listener.socket.getsockname()[:2]
+            reader, writer = await asyncio.open_connection({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104
+        try:
+            writer.write(_PING)
+            return (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        finally:
+            writer.close()
+    except OSError:
+        return False
+
+
+def _absolute(artifact_uri: str) -> str:
+    """A path in words that mean the same in another working directory."""
+    return artifact_uri if "://" in artifact_uri or ":/" in artifact_uri else str(Path(artifact_uri).absolute())
+
+
+def _how(status: int | None) -> str:
+    if status is None:
+        return "ended together with its fork server"
+    if os.WIFSIGNALED(status):
+        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exited with code {os.WEXITSTATUS(status)}"

@@ -1,0 +1,89 @@
+"""What replicas print: one file each, written by the replica itself, kept small by the host.
+
+The replica holds the file open for appending, so that its last words are there however it ends; the host cuts the file
+when it grows, which costs a printing model nothing and others nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+#: A file longer than this is cut …
+MAX_BYTES = 4 * 1024 * 1024
+#: … to its last part.
+KEPT_BYTES = 1024 * 1024
+#: Files of replicas that are gone, for whoever asks what happened.
+KEPT_FILES = 200
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+class Logs:
+    """The log files in one directory, found by replica id."""
+
+    def __init__(self, directory: Path, *, max_bytes: int = MAX_BYTES, kept_bytes: int = KEPT_BYTES) -> None:
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._kept_bytes = kept_bytes
+
+    def path(self, replica_id: str) -> Path:
+        """Where this replica's output is."""
+        plain = _PLAIN_NAME.fullmatch(replica_id) is not None
+        name = replica_id if plain else hashlib.sha256(replica_id.encode()).hexdigest()[:32]
+        return self._directory / f"{name}.log"
+
+    def open(self, replica_id: str, heading: str) -> int:
+        """A file descriptor that appends to the replica's file, which now ends with the line `heading`."""
+        descriptor = os.open(self.path(replica_id), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(descriptor, f"--- {heading}\n".encode())
+        return descriptor
+
+    def tail(self, replica_id: str, lines: int) -> str:
+        """The last lines, oldest first; empty for a replica that has printed nothing or is unknown."""
+        if lines <= 0:
+            return ""
+        return "\n".join(self._end(replica_id).splitlines()[-lines:])
+
+    def last_words(self, replica_id: str, lines: int) -> str:
+        """The last lines printed since the last heading."""
+        printed: list[str] = []
+        for text in self._end(replica_id).splitlines():
+            printed = [] if text.startswith("--- ") else [*printed[-lines + 1 :], text]
+        return "\n".join(printed)
+
+    def cut(self, living: Iterable[str]) -> None:
+        """Shorten every file that has grown too long to its last part.
+
+        Of the replicas that are not `living`, only the most recent files stay.
+        """
+        in_use = {self.path(replica_id) for replica_id in living}
+        left: list[tuple[float, Path]] = []
+        for path in self._directory.glob("*.log"):
+            status = path.stat()
+            if path not in in_use:
+                left.append((status.st_mtime, path))
+            if status.st_size > self._max_bytes:
+                self._shorten(path, status.st_size)
+        for _, path in sorted(left)[:-KEPT_FILES]:
+            path.unlink(missing_ok=True)
+
+    def _shorten(self, path: Path, size: int) -> None:
+        # In place, because the replica has this very file open; appending writes go to the new end. What is printed
+        # between the read and the write is lost.
+        with path.open("a+b") as file:
+            file.seek(size - self._kept_bytes)
+            kept = file.read(self._kept_bytes)
+            file.truncate(0)
+            file.write(b"--- earlier output was cut\n" + kept[kept.find(b"\n") + 1 :])
+
+    def _end(self, replica_id: str) -> str:
+        try:
+            with self.path(replica_id).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - self._kept_bytes))
+                return file.read(self._kept_bytes).decode(errors="replace")
+        except FileNotFoundError:
+            return ""

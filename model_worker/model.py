@@ -1,0 +1,25 @@
+"""What a replica serves, whatever made it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from model_worker.codec import Payload
+
+
+class ModelError(Exception):
+    """The model's own code failed on this input; the text is the exception's own words."""
+
+
+class Model(Protocol):
+    """A loaded model. Its `predict` may be called by several threads at once."""
+
+    @property
+    def version(self) -> str:
+        """The version of what serves it, for `GET /version`."""
+
+    def predict(self, payload: Payload) -> Any:
+        """The predictions, as any value that `codec.encode` takes.
+
+        Raises InputError when the payload does not fit the model, ModelError when the model fails on it.
+        """

@@ -1,0 +1,183 @@
+"""A replica: what a forked process becomes. Loads one model and serves it on the socket that it was lent.
+
+It accepts no connection before the model is loaded; until then they wait in the socket's queue. It ends on SIGTERM,
+having answered what it has accepted or queued, or some time after its host has died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NoReturn
+
+import httptools  # noqa: F401 - uvicorn imports it by name; here, so that replicas share its pages
+import uvicorn
+import uvicorn.protocols.http.httptools_impl
+import uvloop
+
+from model_worker import mlflow_model
+from model_worker.http import application
+from model_worker.listeners import BACKLOG
+from model_worker.model import Model
+from model_worker.service import Service
+from model_worker.task import Report, Task
+
+#: Seconds that an orphan may take to answer what it has in hand.
+_ORPHAN_FINISH = 10.0
+
+#: Seconds within which a connection that was just accepted shows its request.
+_LAST_REQUESTS = 0.05
+
+#: Longer last words help nobody.
+_MAX_WORDS = 4000
+
+
+def run(task_text: str, listener_fd: int, log_fd: int, channel_fd: int) -> int:
+    """Be the replica; the exit status of its process, once it has nothing more to do."""
+    task = Task.from_json(task_text)
+    _take_output(log_fd)
+    faulthandler.enable()
+    listener = socket.socket(fileno=listener_fd)
+    channel = socket.socket(fileno=channel_fd)
+    _outlive_no_host(channel, listener, task.limits.orphan_grace)
+    try:
+        model = _load(task, channel)
+    except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit included
+        traceback.print_exc()
+        _report(channel, Report(failure=last_words(error), permanent=not isinstance(error, OSError | MemoryError)))
+        return 1
+    uvloop.run(_serve(task, model, listener))
+    _flush()
+    return 0
+
+
+def _take_output(log_fd: int) -> None:
+    """Let everything that this process prints go to its log, line by line."""
+    for descriptor in (1, 2):
+        os.dup2(log_fd, descriptor)
+    os.close(log_fd)
+    sys.stdout = open(1, "w", buffering=1, errors="replace", closefd=False)  # noqa: SIM115 - open as long as we live
+    sys.stderr = open(2, "w", buffering=1, errors="replace", closefd=False)  # noqa: SIM115
+
+
+def _flush() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _load(task: Task, channel: socket.socket) -> Model:
+    os.chdir(task.directory)
+    os.environ.clear()
+    os.environ.update(task.variables | task.fetch_variables)
+    _report(channel, Report(progress="fetching model"))
+    path = mlflow_model.fetch(task.artifact_uri, Path(task.directory))
+    os.environ.clear()
+    os.environ.update(task.variables)
+    _report(channel, Report(progress="loading model"))
+    return mlflow_model.load(path)
+
+
+def last_words(error: BaseException) -> str:
+    """An exception's own words, and those of what caused it if they say more."""
+    words = _own_words(error)
+    cause: BaseException | None = error
+    while cause is not None and (deeper := cause.__cause__ or cause.__context__) is not None:
+        cause = deeper
+    if cause is not None and cause is not error and str(cause) not in words:
+        words = f"{words} (caused by {_own_words(cause)})"
+    return words if len(words) <= _MAX_WORDS else words[:_MAX_WORDS] + " …"
+
+
+def _own_words(error: BaseException) -> str:
+    *_, last = traceback.format_exception_only(error)
+    # The module of an exception class says nothing that its name does not.
+    name, colon, rest = last.strip().partition(":")
+    return name.rpartition(".")[2] + colon + rest
+
+
+def _report(channel: socket.socket, report: Report) -> None:
+    with contextlib.suppress(OSError):  # a dead host is the watcher's business
+        channel.sendall(report.to_line())
+
+
+def _outlive_no_host(channel: socket.socket, listener: socket.socket, grace: float) -> None:
+    """Once the host is dead go on serving for `grace` seconds, then finish, then end in any case.
+
+    A thread, because a model may keep the main one busy for ever, while it is loaded too.
+    """
+    path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
+
+    def watch() -> NoReturn:
+        with contextlib.suppress(OSError):
+            while channel.recv(4096):
+                pass
+        time.sleep(grace)
+        # Nobody else is left to remove it.
+        with contextlib.suppress(OSError):
+            if path:
+                os.unlink(path)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_ORPHAN_FINISH)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="host-watch", daemon=True).start()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with the handling of signals left to us: it would end by the signal that it was asked to end by."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+async def _serve(task: Task, model: Model, listener: socket.socket) -> None:
+    asked_to_end = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked_to_end.set)
+    service = Service(model, ThreadPoolExecutor(task.limits.threads, thread_name_prefix="predict"))
+    server = _Server(
+        uvicorn.Config(
+            application(service, max_body=task.limits.max_body),
+            http="httptools",
+            ws="none",
+            loop="none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=task.limits.keep_alive,
+        )
+    )
+    serving = asyncio.create_task(server.serve([listener]), name="http")
+    await asked_to_end.wait()
+    await _accept_the_queued(listener)
+    server.should_exit = True
+    await serving
+
+
+async def _accept_the_queued(listener: socket.socket) -> None:
+    """Wait until no connection is left in the socket's queue: closing it would reset them.
+
+    The host has made the socket impossible to find by now, or keeps it open for a successor, so this ends.
+    """
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline and select.select([listener], [], [], 0)[0]:  # noqa: ASYNC110 - no event says so
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(_LAST_REQUESTS)

@@ -1,0 +1,63 @@
+"""What the host tells a forked process to become, and what that process tells the host while it becomes it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds that every replica of a host keeps."""
+
+    #: Seconds that a replica goes on serving once its host is dead, and then has to finish what is in hand.
+    orphan_grace: float = 30.0
+    #: Bytes of one request's body.
+    max_body: int = 16 * 1024 * 1024
+    #: Seconds without a request after which a connection is closed; above Envoy's own, so that Envoy closes first.
+    keep_alive: int = 75
+    #: Requests in the model's predict at once; further ones wait.
+    threads: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One replica to be."""
+
+    title: str
+    artifact_uri: str
+    #: All that the model sees …
+    variables: dict[str, str]
+    #: … and what is there besides while its files are fetched.
+    fetch_variables: dict[str, str]
+    #: An empty directory of its own, which the host removes afterwards.
+    directory: str
+    limits: Limits
+
+    def to_json(self) -> str:
+        """The task as it travels to the fork server."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Task:
+        """The task that `to_json` wrote."""
+        fields = json.loads(text)
+        return cls(**(fields | {"limits": Limits(**fields["limits"])}))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One line on a replica's channel to its host: how far it is, or why it ends."""
+
+    progress: str = ""
+    failure: str = ""
+    permanent: bool = True
+
+    def to_line(self) -> bytes:
+        """The report as it travels."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Report:
+        """The report that `to_line` wrote."""
+        return cls(**json.loads(line))
