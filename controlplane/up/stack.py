@@ -138,8 +138,7 @@ class Stack:
             return False
         if answer.status_code != 200:
             return False
-        status: dict[str, dict[str, bool]] = answer.json()
-        return status["worker_host"]["connected"]
+        return bool(answer.json()["worker_host"]["connected"])
 
     async def _register_demo(self) -> None:
         artifacts = self._settings.state_dir / "artifacts"
