@@ -1,0 +1,67 @@
+"""Transitions of an endpoint, as values."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.domain import Outcome, ProblemCode, ProblemError, UpdateState
+from controlplane.rollout import lifecycle
+from tests.controlplane.rollout.builders import NOW_MS, active, begin, empty, specs, split
+
+
+def test_a_first_update_is_pending_and_leaves_no_active_config() -> None:
+    """A created endpoint has its first config pending as version 1, and nothing active."""
+    endpoint = begin(empty(), specs(m="1"))
+    assert endpoint.active is None
+    assert endpoint.pending is not None
+    assert (endpoint.pending.version, endpoint.update, endpoint.revision) == (1, UpdateState.IN_PROGRESS, 1)
+
+
+def test_equal_entities_keep_their_generation() -> None:
+    """An entity that an update leaves as it is keeps its generation, a changed one gets the new version's."""
+    endpoint = begin(active(kept="1", changed="1"), specs(kept="1", changed="2"))
+    assert endpoint.pending is not None
+    assert {entity.name: entity.generation for entity in endpoint.pending.entities} == {"kept": 1, "changed": 2}
+
+
+def test_a_changed_artifact_is_another_generation() -> None:
+    """The same version whose files moved is not the same entity."""
+    before = active(m="1")
+    after = lifecycle.begin_update(
+        before, specs(m="1"), split(m=100), {("churn", "1"): "/elsewhere"}, creator="me", now_ms=NOW_MS
+    )
+    assert after.pending is not None
+    assert after.pending.entities[0].generation == 2
+
+
+def test_an_update_during_an_update_is_a_conflict() -> None:
+    """One update at a time; the second is refused with RESOURCE_CONFLICT and says what to do."""
+    with pytest.raises(ProblemError, match="wait until") as refusal:
+        begin(begin(active(m="1"), specs(m="2")), specs(m="3"))
+    assert refusal.value.code is ProblemCode.RESOURCE_CONFLICT
+
+
+def test_success_makes_the_pending_config_active() -> None:
+    """After success there is no pending config, and the version that was pending is active."""
+    endpoint = lifecycle.succeed(begin(active(m="1"), specs(m="2")), NOW_MS)
+    assert endpoint.active is not None
+    assert (endpoint.active.version, endpoint.pending, endpoint.update) == (2, None, UpdateState.NOT_UPDATING)
+
+
+def test_failure_keeps_the_active_config_and_the_pending_one_for_diagnosis() -> None:
+    """A failed update changes nothing that serves; what was tried and why it failed stays to be read."""
+    before = active(m="1")
+    outcome = Outcome("m", failed=True, message="ValueError: no")
+    endpoint = lifecycle.fail(begin(before, specs(m="2")), [outcome], NOW_MS)
+    assert endpoint.active == before.active
+    assert endpoint.pending is not None
+    assert (endpoint.update, endpoint.outcomes) == (UpdateState.UPDATE_FAILED, (outcome,))
+
+
+def test_versions_are_never_used_twice() -> None:
+    """The update after a failed one has the next version, and its entities a generation of their own."""
+    failed = lifecycle.fail(begin(active(m="1"), specs(m="2")), [], NOW_MS)
+    endpoint = begin(failed, specs(m="2"))
+    assert endpoint.pending is not None
+    assert (endpoint.pending.version, endpoint.pending.entities[0].generation) == (3, 3)
+    assert endpoint.outcomes == ()

@@ -1,0 +1,193 @@
+"""Replicas to start and stop, and the end of an update, as a function of values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.domain import Endpoint, Outcome, Phase, Replica, UpdateState
+from controlplane.rollout import lifecycle
+from controlplane.rollout.plan import Plan, plan
+from controlplane.rollout.state import Observed, Published
+from tests.controlplane.rollout.builders import (
+    NOW,
+    NOW_MS,
+    OPTIONS,
+    active,
+    begin,
+    empty,
+    observed,
+    published,
+    replicas,
+    specs,
+    split,
+    with_phase,
+)
+
+
+def planned(
+    endpoint: Endpoint | None, seen: Observed, told: Published | None = None, *, now: float = NOW, now_ms: int = NOW_MS
+) -> Plan:
+    """The plan with the usual options."""
+    return plan(endpoint, seen, told, now=now, now_ms=now_ms, options=OPTIONS)
+
+
+def ids(todo: Plan) -> set[str]:
+    """What is to be started."""
+    return {spec.id for spec in todo.start}
+
+
+def test_missing_replicas_of_active_and_pending_configs_are_started() -> None:
+    """Every replica that either config wants and that does not exist is started."""
+    endpoint = begin(active(m="1"), specs(m="2"))
+    both = {replica.id for replica in (*replicas(endpoint), *replicas(endpoint, pending=True))}
+    assert ids(planned(endpoint, observed())) == both
+
+
+def test_nothing_is_done_when_all_is_as_wanted() -> None:
+    """A deployed endpoint with its replicas ready needs nothing."""
+    endpoint = active(m="1")
+    seen = observed(replicas(endpoint))
+    assert planned(endpoint, seen, published(endpoint, seen)) == Plan()
+
+
+def test_a_weight_change_starts_and_stops_nothing() -> None:
+    """New percentages alone touch no replica."""
+    endpoint = active(a="1", b="1")
+    seen = observed(replicas(endpoint))
+    update = begin(endpoint, specs(a="1", b="1"), split(a=1, b=99))
+    todo = planned(update, seen, replace(published(update, seen), applied_at=None))
+    assert (todo.start, todo.stop) == ((), ())
+
+
+def test_an_update_succeeds_only_when_every_envoy_has_acknowledged_it() -> None:
+    """Ready replicas are not enough: the routes must have been published and acknowledged."""
+    endpoint = begin(active(m="1"), specs(m="2"))
+    seen = observed(replicas(endpoint), replicas(endpoint, pending=True))
+    told = published(endpoint, seen)
+    assert planned(endpoint, seen, replace(told, applied_at=None)).finished is None
+    finished = planned(endpoint, seen, told).finished
+    assert finished is not None
+    assert (finished.update, finished.active) == (UpdateState.NOT_UPDATING, endpoint.pending)
+
+
+def test_a_model_that_does_not_load_fails_the_update_with_its_own_words() -> None:
+    """The entity at fault is FAILED with the exception's words, the others are given up, the active config stays."""
+    endpoint = begin(active(m="1"), specs(good="2", bad="3"))
+    good, bad = replicas(endpoint, pending=True)
+    words = "ModuleNotFoundError: No module named 'foo'"
+    finished = planned(
+        endpoint, observed(replicas(endpoint), [good, with_phase(bad, Phase.FAILED, words, permanent=True)])
+    ).finished
+    assert finished is not None
+    assert finished.update is UpdateState.UPDATE_FAILED
+    assert finished.active == endpoint.active
+    assert finished.outcomes == (
+        Outcome("good", failed=False, message="Served model creation aborted because of bad."),
+        Outcome("bad", failed=True, message=words),
+    )
+
+
+def test_what_a_failed_update_started_is_stopped() -> None:
+    """Replicas of a config that failed are not wanted; those of the active one are."""
+    endpoint = begin(active(m="1"), specs(m="2", n="2"))
+    seen = observed(replicas(endpoint), replicas(endpoint, pending=True))
+    old = published(active(m="1"), observed(replicas(endpoint)))
+    failed = lifecycle.fail(endpoint, [], NOW_MS)
+    todo = planned(failed, seen, old, now=NOW + OPTIONS.drain)
+    assert {replica_id for replica_id, _ in todo.stop} == {r.id for r in replicas(endpoint, pending=True)}
+    assert todo.start == ()
+
+
+def test_a_replica_is_stopped_only_when_no_envoy_can_send_it_a_request() -> None:
+    """Listed: no. Unlisted but not settled: no. Settled less than the drain ago: later. Then: yes, with grace."""
+    before = active(m="1")
+    old = replicas(before)
+    update = begin(before, specs(m="2"))
+    new = replicas(update, pending=True)
+    endpoint = lifecycle.succeed(update, NOW_MS)
+    seen = observed(old, new)
+    listed = published(update, seen, before=published(before, observed(old)))
+    assert planned(endpoint, seen, listed, now=NOW + 99).stop == ()
+    unlisted = published(endpoint, seen)
+    assert planned(endpoint, seen, replace(unlisted, settled_at=None), now=NOW + 99).stop == ()
+    early = planned(endpoint, seen, unlisted, now=NOW)
+    assert (early.stop, early.wake_at) == ((), NOW + OPTIONS.drain)
+    assert planned(endpoint, seen, unlisted, now=NOW + OPTIONS.drain).stop == ((old[0].id, OPTIONS.grace),)
+
+
+def test_replicas_of_a_deleted_endpoint_are_stopped() -> None:
+    """Nothing of an endpoint that is gone is kept."""
+    before = active(m="1")
+    seen = observed(replicas(before))
+    gone = Published(replace(published(before, seen).view, exists=False, split=(), clusters=()), None, NOW, NOW)
+    assert {i for i, _ in planned(None, seen, gone, now=NOW + 1).stop} == {r.id for r in replicas(before)}
+
+
+def test_a_crashed_replica_is_started_again() -> None:
+    """The same replica, not a new one, so that its socket and its place in the cluster stay."""
+    endpoint = active(m="1")
+    (replica,) = replicas(endpoint)
+    crashed = with_phase(replica, Phase.FAILED, "killed by SIGKILL")
+    assert ids(planned(endpoint, Observed((crashed,), {replica.id: (NOW,)}))) == {replica.id}
+    later = planned(endpoint, Observed((crashed,), {replica.id: (NOW - 1, NOW)}))
+    assert (later.start, later.wake_at) == ((), NOW + 0.5)
+
+
+def test_an_update_that_takes_too_long_is_given_up() -> None:
+    """After the deploy timeout every entity says so, with the last thing that was heard of it."""
+    endpoint = begin(empty(), specs(m="1"))
+    starting = [with_phase(r, Phase.STARTING, "loading model") for r in replicas(endpoint, pending=True)]
+    waiting = planned(endpoint, observed(starting))
+    assert waiting.wake_at == NOW + OPTIONS.deploy_timeout
+    finished = planned(endpoint, observed(starting), now_ms=NOW_MS + int(OPTIONS.deploy_timeout * 1000)).finished
+    assert finished is not None
+    assert finished.update is UpdateState.UPDATE_FAILED
+    assert "timed out" in finished.outcomes[0].message
+    assert finished.outcomes[0].message.endswith("loading model")
+
+
+def test_a_configuration_that_envoy_refuses_fails_the_update_in_envoys_words() -> None:
+    """A NACK is the reason of the failure, and nothing that serves changes."""
+    endpoint = begin(active(m="1"), specs(m="2"))
+    seen = observed(replicas(endpoint), replicas(endpoint, pending=True))
+    told = replace(published(endpoint, seen), applied_at=None, rejected="route: unknown cluster")
+    finished = planned(endpoint, seen, told).finished
+    assert finished is not None
+    assert "route: unknown cluster" in finished.outcomes[0].message
+    assert finished.active == endpoint.active
+
+
+phases = st.sampled_from(list(Phase))
+
+
+@given(st.lists(phases, min_size=2, max_size=2), st.booleans(), st.sampled_from([0.0, 0.5, 1.0, 100.0]))
+def test_carrying_a_plan_out_twice_does_no_more_than_once(found: list[Phase], applied: bool, after: float) -> None:
+    """After starts and stops have taken effect, the next plan starts and stops none of them again."""
+    endpoint = begin(active(m="1"), specs(m="2"))
+    (old,), (new,) = replicas(endpoint), replicas(endpoint, pending=True)
+    seen = observed([with_phase(old, found[0]), with_phase(new, found[1])])
+    told = published(endpoint, seen, at=NOW if applied else None)
+    first = planned(endpoint, seen, told, now=NOW + after)
+
+    def effect(replica: Replica) -> Replica:
+        if replica.id in {spec.id for spec in first.start}:
+            return with_phase(replica, Phase.STARTING)
+        return with_phase(replica, Phase.STOPPING) if replica.id in dict(first.stop) else replica
+
+    second = planned(endpoint, observed([effect(replica) for replica in seen.replicas]), told, now=NOW + after)
+    assert ids(second) & ids(first) == set()
+    assert set(second.stop) & set(first.stop) == set()
+
+
+@given(st.lists(phases, max_size=6))
+def test_no_plan_wants_more_replicas_than_the_configs_do(found: list[Phase]) -> None:
+    """Whatever exists, what is started are the wanted replicas and no others, each once."""
+    endpoint = begin(active(a="1", b="1"), specs(a="1", b="2"))
+    wanted = [*replicas(endpoint), *replicas(endpoint, pending=True)]
+    seen = observed([with_phase(replica, phase) for replica, phase in zip(wanted, found, strict=False)])
+    starts = [spec.id for spec in planned(endpoint, seen).start]
+    assert len(starts) == len(set(starts))
+    assert set(starts) <= {replica.id for replica in wanted}
