@@ -30,7 +30,7 @@ package = importlib.util.module_from_spec(spec)
 sys.modules["model_worker"] = package
 spec.loader.exec_module(package)
 from model_worker.forkserver import main
-main({arguments!r})
+main()
 """
 
 #: Seconds before a fork server that died is started again, doubling from the first to the second.
@@ -106,16 +106,14 @@ class ForkServer:
         """Start it, serve it until it ends; whether it ever got ready."""
         ours, theirs = socket.socketpair()
         package = Path(model_worker.__file__).parent
-        code = _BOOTSTRAP.format(
-            init=str(package / "__init__.py"),
-            directory=str(package),
-            arguments=["--control", str(theirs.fileno())],
-        )
+        code = _BOOTSTRAP.format(init=str(package / "__init__.py"), directory=str(package))
         with theirs, self._log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 self._environment.python,
                 "-c",
                 code,
+                "--control",
+                str(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 env=self._variables,
                 cwd=self._directory,

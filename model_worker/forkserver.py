@@ -29,11 +29,29 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
-#: Imported before the first fork, so that replicas share their pages. What is not installed is passed over, except for
-#: what no replica can do without.
-REQUIRED = ("model_worker.replica", "mlflow.pyfunc")
-PRELOADED = ("pandas", "numpy", "scipy", "sklearn")
+#: Imported before the first fork, so that replicas share their pages and need not import them: what no replica can do
+#: without …
+REQUIRED = ("model_worker.replica",)
+#: … and what the common flavours load or import at their first prediction, passed over where it is not installed.
+WANTED = (
+    "pandas",
+    "scipy",
+    "sklearn",
+    "skops.io",
+    "mlflow.sklearn",
+    "narwhals._interchange.dataframe",
+    "narwhals._pandas_like.dataframe",
+    "narwhals._pandas_like.namespace",
+    "narwhals.stable.v2._namespace",
+    "pyarrow.pandas_compat",
+    "xgboost",
+    "mlflow.xgboost",
+    "lightgbm",
+    "mlflow.lightgbm",
+    "catboost",
+)
 
 #: Descriptors that come with each fork.
 DESCRIPTORS = 3
@@ -137,31 +155,40 @@ def other_threads() -> list[str]:
         return [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
 
 
-def preload(required: Iterable[str], wanted: Iterable[str]) -> None:
-    """Import modules; of the wanted ones, those that there are.
-
-    Raises ImportError for a required one.
-    """
-    for name in required:
-        importlib.import_module(name)
+def preload(wanted: Iterable[str]) -> str | None:
+    """Import modules, those that there are; the name of the first that starts a thread, which ends the importing."""
     for name in wanted:
         try:
             importlib.import_module(name)
-        except ImportError as error:
-            print(f"not preloaded: {error}", file=sys.stderr)  # noqa: T201 - stderr is the fork server's log
+        except Exception as error:  # noqa: BLE001 - a broken package harms the models that use it, no others
+            print(f"not preloaded: {name}: {error!r}", file=sys.stderr)  # noqa: T201 - stderr is the fork server's log
+        if other_threads():
+            return name
+    return None
+
+
+def start_over_without(name: str) -> NoReturn:
+    """Become a new fork server that does not preload `name`: an import cannot be undone in any other way."""
+    print(f"not preloaded: {name} starts threads: {other_threads()}", file=sys.stderr)  # noqa: T201
+    os.execv(sys.executable, [*sys.orig_argv, "--skip", name])  # noqa: S606 - our own command line
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the fork server on an inherited socket."""
     parser = argparse.ArgumentParser(prog="model_worker.forkserver", description="Forks replicas for a worker host.")
     parser.add_argument("--control", type=int, required=True, help="descriptor of the socket to the host")
+    parser.add_argument("--skip", action="append", default=[], help="a module that is not to be preloaded")
     options = parser.parse_args(arguments)
     # Ctrl-C in a terminal reaches the whole foreground; the host decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Collected garbage leaves holes in pages that children would otherwise share, and frozen objects are never touched
     # by a child's collector.
     gc.disable()
-    preload(REQUIRED, PRELOADED)
+    for name in REQUIRED:
+        importlib.import_module(name)
+    threaded = preload(name for name in WANTED if name not in options.skip)
+    if threaded is not None:
+        start_over_without(threaded)
     gc.freeze()
     # An error on the socket means that the host is gone, and with it the reason to be here.
     with socket.socket(fileno=options.control) as control, contextlib.suppress(BrokenPipeError, ConnectionResetError):
