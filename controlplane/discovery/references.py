@@ -1,0 +1,104 @@
+"""Which clusters a client may still be sending requests to, going by the routes it was sent. PURE.
+
+Between sending a route and its ACK a client may use the old version or the new one, so both count. A cluster may be
+withdrawn from the client when nothing counts for it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from controlplane.translate.snapshot import Key
+
+_NOTHING: frozenset[str] = frozenset()
+
+
+class References:
+    """Counts, per cluster, the versions of resources that refer to it and may be in use by one client."""
+
+    def __init__(self) -> None:
+        #: Key -> (number of the response, clusters referred to), oldest first. Absent: refers to nothing.
+        self._live: dict[Key, list[tuple[int, frozenset[str]]]] = {}
+        self._uses: dict[str, int] = {}
+        #: What the client brought along from an earlier stream in a version we have never seen.
+        self._unknown: set[Key] = set()
+
+    @property
+    def complete(self) -> bool:
+        """False while the client has something of which we do not know what it refers to."""
+        return not self._unknown
+
+    def is_used(self, cluster: str) -> bool:
+        """Whether the client may have anything that refers to the cluster."""
+        return cluster in self._uses or not self.complete
+
+    def brought(self, key: Key, refs: frozenset[str] | None) -> None:
+        """The client has `key` from an earlier stream; None when it is not known what that refers to."""
+        if refs is None:
+            self._unknown.add(key)
+        else:
+            self.sent(key, 0, refs)
+
+    def sent(self, key: Key, seq: int, refs: frozenset[str]) -> None:
+        """Response `seq` carries a new version of `key` (or its removal, which refers to nothing)."""
+        versions = self._live.get(key)
+        if versions is None:
+            if not refs and key not in self._unknown:
+                return
+            versions = self._live[key] = []
+        versions.append((seq, refs))
+        for cluster in refs:
+            self._uses[cluster] = self._uses.get(cluster, 0) + 1
+
+    def replace(self, key: Key, refs: frozenset[str]) -> frozenset[str]:
+        """What the latest version of `key` refers to is now known to be `refs`; clusters that nothing uses any more."""
+        versions = self._live.get(key)
+        if versions is None:
+            self.sent(key, 0, refs)
+            return _NOTHING
+        seq, before = versions[-1]
+        if before == refs:
+            return _NOTHING
+        for cluster in refs:
+            self._uses[cluster] = self._uses.get(cluster, 0) + 1
+        versions[-1] = (seq, refs)
+        return self._release(before)
+
+    def acked(self, key: Key, seq: int) -> frozenset[str]:
+        """The client uses what response `seq` carried, and nothing older; clusters that nothing uses any more."""
+        self._unknown.discard(key)
+        versions = self._live.get(key)
+        if versions is None:
+            return _NOTHING
+        older = [refs for number, refs in versions if number < seq]
+        self._keep(key, [version for version in versions if version[0] >= seq])
+        return self._release(cluster for refs in older for cluster in refs)
+
+    def rejected(self, key: Key, seq: int) -> frozenset[str]:
+        """The client does not use what response `seq` carried; clusters that nothing uses any more."""
+        versions = self._live.get(key)
+        if versions is None:
+            return _NOTHING
+        refused = [refs for number, refs in versions if number == seq]
+        self._keep(key, [version for version in versions if version[0] != seq])
+        return self._release(cluster for refs in refused for cluster in refs)
+
+    def gone(self, key: Key) -> frozenset[str]:
+        """The client does not have `key` any more; clusters that nothing uses any more."""
+        self._unknown.discard(key)
+        return self._release(cluster for _, refs in self._live.pop(key, ()) for cluster in refs)
+
+    def _keep(self, key: Key, versions: list[tuple[int, frozenset[str]]]) -> None:
+        if any(refs for _, refs in versions):
+            self._live[key] = versions
+        else:
+            del self._live[key]
+
+    def _release(self, clusters: Iterable[str]) -> frozenset[str]:
+        freed = set()
+        for cluster in clusters:
+            self._uses[cluster] -= 1
+            if not self._uses[cluster]:
+                del self._uses[cluster]
+                freed.add(cluster)
+        return frozenset(freed)
