@@ -46,6 +46,7 @@ class ProcessRuntime:
         self._address = address
         self._fleet = fleet
         self._writer: asyncio.StreamWriter | None = None
+        self._reachable = asyncio.Event()
         self._requests = itertools.count(1)
         self._awaited: dict[int, asyncio.Future[str]] = {}
 
@@ -68,6 +69,10 @@ class ProcessRuntime:
     def connected(self) -> bool:
         """True from adoption until the connection breaks."""
         return self._writer is not None
+
+    async def wait_connected(self) -> None:
+        """Return once what the host runs has been adopted."""
+        await self._reachable.wait()
 
     async def start(self, spec: ReplicaSpec) -> None:
         """Ask the host to start a replica, or to start a FAILED one again on the same socket."""
@@ -104,11 +109,13 @@ class ProcessRuntime:
                 raise HostError(f"it does not speak version {_PROTOCOL} of the worker host's protocol")
             self._adopt(hello)
             self._writer = writer
+            self._reachable.set()
             while (message := await _read(reader)) is not None:
                 self._heed(message)
             _logger.warning("worker host at %s closed the connection", self._address)
         finally:
             self._writer = None
+            self._reachable.clear()
             writer.close()
             for answer in self._awaited.values():
                 if not answer.done():
