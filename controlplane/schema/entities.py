@@ -54,7 +54,7 @@ def _served_here(fields: Fields, findings: Findings) -> bool:
     if fields.raw("external_model"):
         findings.add(
             fields.at("external_model"),
-            "is not supported: Wye serves models from your MLflow registry, not those of other providers.",
+            "is not supported: Wye serves models from your MLflow registry, not those of other providers",
             ProblemCode.NOT_IMPLEMENTED,
         )
         return False
@@ -62,7 +62,7 @@ def _served_here(fields: Fields, findings: Findings) -> bool:
         if fields.raw(key) not in (None, 0, "0"):
             findings.add(
                 fields.at(key),
-                "is not supported: there is no provisioned throughput here; give workload_size instead.",
+                "is not supported: there is no provisioned throughput here; give workload_size instead",
                 ProblemCode.NOT_IMPLEMENTED,
             )
             return False

@@ -63,7 +63,7 @@ class Fields:
         """The field's value as it stands."""
         given = [key for key in keys if self._values.get(key) is not None]
         if len(given) > 1 and any(self._values[key] != self._values[given[0]] for key in given):
-            self._findings.add(self.at(given[1]), f"says something else than {given[0]}; send one of the two.")
+            self._findings.add(self.at(given[1]), f"says something else than {given[0]}; send one of the two")
         return self._values[given[0]] if given else None
 
     def text(self, *keys: str) -> str | None:
@@ -125,7 +125,7 @@ class Fields:
             if isinstance(item, dict):
                 items.append(Fields(item, f"{path}[{index}]", self._findings))
             else:
-                self._findings.add(f"{path}[{index}]", f"must be an object, not {kind(item)}.")
+                self._findings.add(f"{path}[{index}]", f"must be an object, not {kind(item)}")
                 items.append(None)
         return items
 
@@ -143,7 +143,7 @@ class Fields:
                 pairs.append((key, item))
             else:
                 path = f"{self.at(self.spelled(*keys))}.{key}"
-                self._findings.add(path, f"must be a string, not {kind(item)}; put it in quotes.")
+                self._findings.add(path, f"must be a string, not {kind(item)}; put it in quotes")
         return tuple(pairs)
 
     def kept(self, *keys: str) -> tuple[tuple[str, str], ...]:
@@ -153,11 +153,11 @@ class Fields:
     def required(self, *keys: str) -> None:
         """Note it when the field is missing."""
         if not self.has(*keys):
-            self._findings.add(self.at(keys[0]), "is missing.")
+            self._findings.add(self.at(keys[0]), "is missing")
 
     def _wrong(self, keys: tuple[str, ...], wanted: str, value: Any) -> None:
         shown = f"{kind(value)} {canonical(value)}" if isinstance(value, str | int | float) else kind(value)
-        self._findings.add(self.at(self.spelled(*keys)), f"must be {wanted}, not {_cut(shown)}.")
+        self._findings.add(self.at(self.spelled(*keys)), f"must be {wanted}, not {_cut(shown)}")
 
 
 def _cut(text: str) -> str:

@@ -110,7 +110,7 @@ def _config(fields: Fields, findings: Findings) -> ConfigRequest:
     if fields.raw("served_models"):
         spelling = "served_models"
         if fields.raw("served_entities"):
-            findings.add(fields.at(spelling), "cannot stand beside served_entities; send one of the two.")
+            findings.add(fields.at(spelling), "cannot stand beside served_entities; send one of the two")
     items = fields.objects(spelling)
     if items is not None or not fields.has(spelling):
         findings.extend(rules.entity_count(fields.at(spelling), len(items or ())))

@@ -46,34 +46,34 @@ def _problem(path: str, message: str) -> Problem:
 def name_alphabet(path: str, name: str) -> Iterator[Problem]:
     """Names of endpoints and served entities are path segments and Envoy names."""
     if not _NAME.fullmatch(name):
-        yield _problem(path, f"{name[:80]!r} is not a name; use 1 to 63 letters, digits, '-' and '_'.")
+        yield _problem(path, f"{name[:80]!r} is not a name; use 1 to 63 letters, digits, '-' and '_'")
 
 
 def name_not_reserved(path: str, name: str) -> Iterator[Problem]:
     """An endpoint must not be mistaken for another call of the API."""
     if name in RESERVED_NAMES or name.startswith(RESERVED_PREFIX):
         reserved = f"{', '.join(RESERVED_NAMES)} and names that begin with {RESERVED_PREFIX}"
-        yield _problem(path, f"{name!r} is reserved, as are {reserved}; choose another name.")
+        yield _problem(path, f"{name!r} is reserved, as are {reserved}; choose another name")
 
 
 def description_length(path: str, description: str) -> Iterator[Problem]:
     """A description is a note, not a document."""
     if len(description) > LONGEST_DESCRIPTION:
-        yield _problem(path, f"has {len(description)} characters; {LONGEST_DESCRIPTION} are allowed.")
+        yield _problem(path, f"has {len(description)} characters; {LONGEST_DESCRIPTION} are allowed")
 
 
 def tag_has_key(path: str, key: str) -> Iterator[Problem]:
     """A tag is found by its key."""
     if not key:
-        yield _problem(path, "must not be empty.")
+        yield _problem(path, "must not be empty")
 
 
 def entity_count(path: str, count: int) -> Iterator[Problem]:
     """A config serves something, and not too much."""
     if count == 0:
-        yield _problem(path, "is missing or empty; name at least one model to serve.")
+        yield _problem(path, "is missing or empty; name at least one model to serve")
     if count > MOST_ENTITIES:
-        yield _problem(path, f"has {count} served entities; {MOST_ENTITIES} are allowed.")
+        yield _problem(path, f"has {count} served entities; {MOST_ENTITIES} are allowed")
 
 
 def entity_names_unique(entities: Sequence[Named]) -> Iterator[Problem]:
@@ -81,14 +81,14 @@ def entity_names_unique(entities: Sequence[Named]) -> Iterator[Problem]:
     seen: dict[str, str] = {}
     for path, name in entities:
         if name in seen:
-            yield _problem(path, f"{name!r} is the name of {seen[name]} as well; give each a name of its own.")
+            yield _problem(path, f"{name!r} is the name of {seen[name]} as well; give each a name of its own")
         seen.setdefault(name, path)
 
 
 def model_name(path: str, model: str) -> Iterator[Problem]:
     """What MLflow accepts as a registered model's name."""
     if not model.strip() or len(model) > 256 or set(model) & set("/:\0"):
-        yield _problem(path, f"{model[:80]!r} is not the name of a registered model; it must not hold '/' or ':'.")
+        yield _problem(path, f"{model[:80]!r} is not the name of a registered model; it must not hold '/' or ':'")
 
 
 def version_number(path: str, version: str) -> Iterator[Problem]:
@@ -100,19 +100,19 @@ def version_number(path: str, version: str) -> Iterator[Problem]:
 def workload_size(path: str, size: str) -> Iterator[Problem]:
     """Sizes have names."""
     if size not in {known.value for known in WorkloadSize}:
-        yield _problem(path, f"{size[:80]!r} is not a size; use {', '.join(known.value for known in WorkloadSize)}.")
+        yield _problem(path, f"{size[:80]!r} is not a size; use {', '.join(known.value for known in WorkloadSize)}")
 
 
 def workload_type(path: str, workload: str) -> Iterator[Problem]:
     """Types have names; none makes a difference on this machine."""
     if workload not in WORKLOAD_TYPES:
-        yield _problem(path, f"{workload[:80]!r} is not a workload type; use one of {', '.join(WORKLOAD_TYPES)}.")
+        yield _problem(path, f"{workload[:80]!r} is not a workload type; use one of {', '.join(WORKLOAD_TYPES)}")
 
 
 def size_or_concurrency(path: str, size: str | None, least: int | None, most: int | None) -> Iterator[Problem]:
     """A size is a range of concurrency, so it is one or the other."""
     if size is not None and (least is not None or most is not None):
-        yield _problem(path, "has both workload_size and provisioned concurrency; send one of the two.")
+        yield _problem(path, "has both workload_size and provisioned concurrency; send one of the two")
 
 
 def concurrency_range(path: str, least: int | None, most: int | None) -> Iterator[Problem]:
@@ -122,34 +122,34 @@ def concurrency_range(path: str, least: int | None, most: int | None) -> Iterato
         ("max_provisioned_concurrency", most, 1),
     ):
         if value is not None and not lowest <= value <= MOST_CONCURRENCY:
-            yield _problem(f"{path}.{field}", f"is {value}; it must lie between {lowest} and {MOST_CONCURRENCY}.")
+            yield _problem(f"{path}.{field}", f"is {value}; it must lie between {lowest} and {MOST_CONCURRENCY}")
     if least is not None and most is not None and least > most:
-        yield _problem(f"{path}.min_provisioned_concurrency", f"is {least}, more than the maximum of {most}.")
+        yield _problem(f"{path}.min_provisioned_concurrency", f"is {least}, more than the maximum of {most}")
 
 
 def environment_count(path: str, count: int) -> Iterator[Problem]:
     """An environment is settings, not data."""
     if count > MOST_ENVIRONMENT_VARS:
-        yield _problem(path, f"has {count} variables; {MOST_ENVIRONMENT_VARS} are allowed.")
+        yield _problem(path, f"has {count} variables; {MOST_ENVIRONMENT_VARS} are allowed")
 
 
 def environment_variable(path: str, name: str, value: str) -> Iterator[Problem]:
     """What a process's environment can hold."""
     if not _VARIABLE.fullmatch(name) or "\0" in value:
-        yield _problem(path, f"{name[:80]!r} cannot be set; names must not be empty or hold '=', nor either hold NUL.")
+        yield _problem(path, f"{name[:80]!r} cannot be set; names must not be empty or hold '=', nor either hold NUL")
 
 
 def route_percentage(path: str, percent: int) -> Iterator[Problem]:
     """A share of the traffic."""
     if not 0 <= percent <= 100:
-        yield _problem(path, f"is {percent}; it must lie between 0 and 100.")
+        yield _problem(path, f"is {percent}; it must lie between 0 and 100")
 
 
 def routes_lead_somewhere(routes: Sequence[Named], names: Sequence[str]) -> Iterator[Problem]:
     """Traffic goes to a served entity of the same config."""
     for path, name in routes:
         if name not in names:
-            yield _problem(path, f"no served entity is named {name[:80]!r}; there is {', '.join(names) or 'none'}.")
+            yield _problem(path, f"no served entity is named {name[:80]!r}; there is {', '.join(names) or 'none'}")
 
 
 def routes_once_each(routes: Sequence[Named]) -> Iterator[Problem]:
@@ -157,7 +157,7 @@ def routes_once_each(routes: Sequence[Named]) -> Iterator[Problem]:
     counts = Counter(name for _, name in routes)
     for path, name in routes:
         if counts[name] > 1:
-            yield _problem(path, f"{name[:80]!r} has {counts[name]} routes; keep one.")
+            yield _problem(path, f"{name[:80]!r} has {counts[name]} routes; keep one")
             counts[name] = 0
 
 
@@ -166,7 +166,7 @@ def routes_for_all(path: str, routes: Iterable[TrafficRoute], names: Sequence[st
     routed = {route.served_entity for route in routes}
     for name in dict.fromkeys(names):
         if name not in routed:
-            yield _problem(path, f"has no route for {name!r}; add one, with traffic_percentage 0 if it gets none.")
+            yield _problem(path, f"has no route for {name!r}; add one, with traffic_percentage 0 if it gets none")
 
 
 def routes_add_up(path: str, routes: Iterable[TrafficRoute]) -> Iterator[Problem]:
@@ -174,4 +174,4 @@ def routes_add_up(path: str, routes: Iterable[TrafficRoute]) -> Iterator[Problem
     routes = tuple(routes)
     total = sum(route.percent for route in routes)
     if routes and total != 100:
-        yield _problem(path, f"the traffic percentages add up to {total}; they must add up to 100.")
+        yield _problem(path, f"the traffic percentages add up to {total}; they must add up to 100")

@@ -102,7 +102,7 @@ def name_taken(name: str) -> ProblemError:
         Problem(
             "name",
             ProblemCode.RESOURCE_ALREADY_EXISTS,
-            f"an endpoint named {name!r} exists already; update it, delete it, or choose another name.",
+            f"an endpoint named {name!r} exists already; update it, delete it, or choose another name",
         )
     )
 
