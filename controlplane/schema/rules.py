@@ -94,7 +94,7 @@ def model_name(path: str, model: str) -> Iterator[Problem]:
 def version_number(path: str, version: str) -> Iterator[Problem]:
     """Registered models count their versions from 1."""
     if not _VERSION.fullmatch(version) or int(version) >= 2**31:
-        yield _problem(path, f'{version[:80]!r} is not a model version; give a number such as "3".')
+        yield _problem(path, f'{version[:80]!r} is not a model version; give a number such as "3"')
 
 
 def workload_size(path: str, size: str) -> Iterator[Problem]:
