@@ -13,7 +13,7 @@ from controlplane.commands.lazy import LazyGroup
 HELP = """Serve MLflow models behind Envoy, with the REST API of Databricks Model Serving.
 
 \b
-Every command but `up` talks to a running Wye, found by the first of:
+Every command but `up` and `settings` talks to a running Wye, found by the first of:
   --url and --token          WYE_URL and WYE_TOKEN
   <state-dir>/wye.json       written by `wye up`; --state-dir or WYE_STATE_DIR, .wye by default
 
@@ -39,13 +39,18 @@ def cli() -> None:
     """Only holds the subcommands."""
 
 
-cli.register("up", "controlplane.up:up", "Start Envoy, the control plane and the worker host.")
+cli.register(
+    "up",
+    "controlplane.up:up",
+    "Start Envoy, the control plane and the worker host in the foreground; Ctrl-C stops them.",
+)
 cli.register("status", "controlplane.commands.status:status", "Show what every endpoint serves, and how it is doing.")
 cli.register(
     "endpoints", "controlplane.commands.endpoints:endpoints", "List, show, create, update and delete endpoints."
 )
 cli.register("split", "controlplane.commands.split:split", "Change an endpoint's traffic percentages and nothing else.")
 cli.register("query", "controlplane.commands.query:query", "Send a request to an endpoint and print its predictions.")
+cli.register("settings", "controlplane.commands.settings:settings", "List every setting of `wye up`.")
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
 """The subcommands of `wye` that talk to a running Wye over its public URL, as any client would.
 
-They know the REST API and nothing of how it is carried out: no part of the control plane but its clock is imported here.
+They know the REST API and nothing of how it is carried out: of the control plane only the clock and the list of settings
+are imported here.
 """

@@ -9,7 +9,7 @@ import click
 
 from controlplane.commands.client import Json
 from controlplane.commands.failures import Failure
-from controlplane.commands.output import write, write_json, write_table
+from controlplane.commands.output import Layout, write, write_json, write_table
 from controlplane.commands.request import (
     config_of_flags,
     create_body,
@@ -21,9 +21,8 @@ from controlplane.commands.request import (
 )
 from controlplane.commands.session import Session, connected, endpoint_name
 from controlplane.commands.view import (
-    LIST_HEADERS,
-    STATUS_GROUP,
-    STATUS_HEADERS,
+    LIST,
+    STATUS,
     detail_rows,
     endpoint_view,
     endpoint_views,
@@ -79,7 +78,7 @@ def list_(session: Session) -> None:
         return
     rows = list_rows(endpoint_views(body))
     if rows:
-        write_table(LIST_HEADERS, rows)
+        write_table(LIST, rows)
     else:
         click.echo("There are no endpoints; `wye endpoints create --help` tells how to make one.", err=True)
 
@@ -94,9 +93,9 @@ def get(session: Session, name: str) -> None:
     if session.as_json:
         write_json(body)
     else:
-        write_table(("ENDPOINT", name), detail_rows(body))
+        write_table(Layout(("ENDPOINT", name)), detail_rows(body))
         write("")
-        write_table(STATUS_HEADERS, status_rows([endpoint_view(body)]), group=STATUS_GROUP)
+        write_table(STATUS, status_rows([endpoint_view(body)]))
 
 
 @endpoints.command()

@@ -5,16 +5,17 @@ Nothing from a server is taken for markup, and none of its control characters re
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -66,17 +67,24 @@ def write_json(body: Any, *, indent: int | None = 2) -> None:
     click.echo(text)
 
 
-def write_table(headers: Row, rows: Iterable[Row], *, group: int = 0) -> None:
-    """Print a table on standard output.
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A table's columns, and how a terminal shows them."""
 
-    On a terminal it is coloured, wrapped to fit, and a row leaves out those of its first `group` cells that repeat the
-    row above; elsewhere every row is one whole line, for grep and awk.
-    """
+    headers: Row
+    #: Cells at the beginning of a row that a terminal leaves out where they repeat the row above.
+    group: int = 0
+    #: When given, the last column is text of any length: a terminal shows it below the table, after these cells.
+    labels: tuple[int, ...] = ()
+
+
+def write_table(layout: Layout, rows: Iterable[Row]) -> None:
+    """Print a table on standard output: coloured and fitted on a terminal, elsewhere a line a row, for grep and awk."""
     console = terminal(sys.stdout)
     if console.is_terminal:
-        console.print(table(headers, rows, group=group))
+        console.print(fitted_table(layout, rows))
     else:
-        write(plain_table(headers, rows))
+        write(plain_table(layout, rows))
 
 
 def terminal(file: Any) -> Console:
@@ -84,27 +92,36 @@ def terminal(file: Any) -> Console:
     return Console(file=file, markup=False, highlight=False, emoji=False)
 
 
-def table(headers: Row, rows: Iterable[Row], *, group: int = 0) -> Table:
-    """The table as a terminal shows it."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for header in headers:
-        made.add_column(Text(header), overflow="fold", no_wrap=header != headers[-1])
+def fitted_table(layout: Layout, rows: Iterable[Row]) -> Group:
+    """The table as a terminal shows it; what does not fit is wrapped, nothing is cut."""
+    shown = len(layout.headers) - bool(layout.labels)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for header in layout.headers[:shown]:
+        table.add_column(Text(clean(header)), overflow="fold")
+    notes: list[Text] = []
     above: Row = ()
     for row in rows:
-        repeats = group if tuple(row[:group]) == tuple(above[:group]) else 0
-        cells = ["" if index < repeats else one_line(cell) for index, cell in enumerate(row)]
-        made.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in cells))
+        repeats = layout.group if tuple(row[: layout.group]) == tuple(above[: layout.group]) else 0
+        cells = ["" if index < repeats else one_line(cell) for index, cell in enumerate(row[:shown])]
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in cells))
+        if layout.labels and row[-1]:
+            label = "/".join(one_line(row[index]) for index in layout.labels if row[index])
+            notes.append(Text.assemble("\n", (label, "bold"), ": ", clean(indented(row[-1]))))
         above = row
-    return made
+    return Group(table, *notes)
 
 
-def plain_table(headers: Row, rows: Iterable[Row]) -> str:
+def plain_table(layout: Layout, rows: Iterable[Row]) -> str:
     """The table as lines of aligned columns, without colour, wrapping or trailing spaces."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    for _ in headers:
-        made.add_column(no_wrap=True)
-    for row in (headers, *rows):
-        made.add_row(*(Text(one_line(cell)) for cell in row))
-    text = io.StringIO()
-    Console(file=text, width=10**6, force_terminal=False, color_system=None).print(made)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+    lines = [[one_line(cell) for cell in row] for row in (layout.headers, *rows)]
+    widths = [max(cell_len(line[column]) for line in lines) for column in range(len(layout.headers))]
+    return "\n".join("  ".join(map(_padded, line, widths)).rstrip() for line in lines)
+
+
+def indented(text: str, by: int = 2) -> str:
+    """The text with every line after the first moved in, so that it is seen to belong to it."""
+    return ("\n" + " " * by).join(text.strip().splitlines())
+
+
+def _padded(cell: str, width: int) -> str:
+    return cell + " " * (width - cell_len(cell))

@@ -32,6 +32,16 @@ class Session:
         return Client(self.connection())
 
 
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="A table for people, or JSON for scripts.",
+)
+
+
 def connected(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the connection options and `-o`; it receives them as a Session, its first argument."""
 
@@ -49,14 +59,7 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
         type=click.Path(path_type=Path),
         help="State directory of the `wye up` to talk to, when --url is not given.",
     )
-    @click.option(
-        "-o",
-        "--output",
-        type=click.Choice(["table", "json"]),
-        default="table",
-        show_default=True,
-        help="For people, or the API's JSON.",
-    )
+    @output_option
     @functools.wraps(command)
     def with_session(url: str | None, token: str | None, state_dir: Path, output: str, **arguments: Any) -> None:
         command(Session(url or None, token or None, state_dir, output == "json"), **arguments)

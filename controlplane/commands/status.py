@@ -15,11 +15,10 @@ from rich.text import Text
 from controlplane.commands.client import Client, Json
 from controlplane.commands.connection import Connection
 from controlplane.commands.failures import Failure, Missing
-from controlplane.commands.output import clean, plain_table, table, terminal, write, write_json, write_table
+from controlplane.commands.output import clean, fitted_table, plain_table, terminal, write, write_json, write_table
 from controlplane.commands.session import Session, connected, path_name
 from controlplane.commands.view import (
-    STATUS_GROUP,
-    STATUS_HEADERS,
+    STATUS,
     EndpointView,
     endpoint_view,
     endpoint_views,
@@ -129,7 +128,7 @@ def _show(session: Session, answer: Json, name: str | None) -> None:
         return
     rows = status_rows(_views(answer, name))
     if rows:
-        write_table(STATUS_HEADERS, rows, group=STATUS_GROUP)
+        write_table(STATUS, rows)
     else:
         click.echo(NOTHING, err=True)
 
@@ -153,7 +152,7 @@ def _print_changes(session: Session, name: str | None, pause: Callable[[], None]
             if session.as_json:
                 write_json(look.answer, indent=None)
             else:
-                write(plain_table(STATUS_HEADERS, status_rows(_views(look.answer, name))) + "\n")
+                write(plain_table(STATUS, status_rows(_views(look.answer, name))) + "\n")
         before = look
 
 
@@ -161,7 +160,7 @@ def _picture(look: Look, name: str | None) -> RenderableType:
     parts: list[RenderableType] = []
     if look.answer is not None:
         rows = status_rows(_views(look.answer, name))
-        parts.append(table(STATUS_HEADERS, rows, group=STATUS_GROUP) if rows else Text(NOTHING))
+        parts.append(fitted_table(STATUS, rows) if rows else Text(NOTHING))
     if look.trouble:
         parts.append(Text(clean(f"{look.trouble}; trying again"), style="red"))
     return Group(*parts)

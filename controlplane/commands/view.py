@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controlplane.commands.client import Json
-from controlplane.commands.output import Row
+from controlplane.commands.output import Layout, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +130,12 @@ DETAILS = (
     ("tags", "tags"),
 )
 
-LIST_HEADERS = ("NAME", "READY", "UPDATE", "SERVED ENTITIES")
-STATUS_HEADERS = ("ENDPOINT", "READY", "UPDATE", "CONFIG", "ENTITY", "MODEL", "TRAFFIC", "DEPLOYMENT", "MESSAGE")
-#: How many of the status columns tell of the endpoint rather than of one entity.
-STATUS_GROUP = 4
+LIST = Layout(("NAME", "READY", "UPDATE", "SERVED ENTITIES"))
+STATUS = Layout(
+    headers=("ENDPOINT", "READY", "UPDATE", "CONFIG", "ENTITY", "MODEL", "TRAFFIC", "DEPLOYMENT", "MESSAGE"),
+    group=4,
+    labels=(0, 4),
+)
 
 
 def detail_rows(body: Json) -> list[Row]:

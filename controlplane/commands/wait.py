@@ -15,12 +15,14 @@ from rich.text import Text
 from controlplane.clock import Clock, SystemClock
 from controlplane.commands.client import Client, Json
 from controlplane.commands.failures import Interrupted, Refused, StillInProgress, Unreachable, UpdateFailed
-from controlplane.commands.output import one_line, terminal, write_json, write_table
+from controlplane.commands.output import indented, one_line, terminal, write_json, write_table
 from controlplane.commands.session import Session
-from controlplane.commands.view import STATUS_GROUP, STATUS_HEADERS, EndpointView, endpoint_view, status_rows
+from controlplane.commands.view import STATUS, EndpointView, endpoint_view, status_rows
 
 #: Seconds between two looks: the first, and what they grow to. A weight change is done within the first.
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
+#: Seconds to wait unless told otherwise: a minute more than Wye itself gives an update, so that its reason is seen.
+PATIENCE = 1260.0
 #: Seconds for which Wye may be away (restarted, say) before waiting gives up.
 GRACE = 30.0
 
@@ -38,7 +40,7 @@ def waiting(command: Callable[..., None]) -> Callable[..., None]:
     command = click.option(
         "--timeout",
         type=click.FloatRange(min=0),
-        default=1200.0,
+        default=PATIENCE,
         show_default=True,
         metavar="SECONDS",
         help="How long to wait.",
@@ -105,8 +107,13 @@ def follow(session: Session, client: Client, answer: Json, *, wait: bool, timeou
     Raises UpdateFailed or StillInProgress when it was not applied; the JSON is printed all the same.
     """
     ended = Verdict.APPLIED
-    name = endpoint_view(answer).name
+    accepted = endpoint_view(answer)
+    name = accepted.name
     if wait:
+        if not name or not accepted.update:
+            raise Unreachable(
+                "what was sent was answered without an endpoint's name and state.config_update; is that Wye?"
+            )
         try:
             with progress() as seen:
                 answer, ended = settle(
@@ -129,7 +136,7 @@ def follow(session: Session, client: Client, answer: Json, *, wait: bool, timeou
             f"the update of {name} was still in progress after {timeout:g} s and goes on, see `wye status {name}`"
         )
     if not session.as_json:
-        write_table(STATUS_HEADERS, status_rows([endpoint]), group=STATUS_GROUP)
+        write_table(STATUS, status_rows([endpoint]))
 
 
 def failure_message(endpoint: EndpointView) -> str:
@@ -150,7 +157,10 @@ def failure_message(endpoint: EndpointView) -> str:
     at_fault = [entity for entity in entities if entity.deployment == "FAILED"] or [
         entity for entity in entities if entity.message
     ]
-    reasons = [f"  {entity.name} ({entity.registered}): {entity.message or 'no reason given'}" for entity in at_fault]
+    reasons = [
+        f"  {entity.name} ({entity.registered}): {indented(entity.message, 4) or 'no reason given'}"
+        for entity in at_fault
+    ]
     return "\n".join([f"{what} {how}; {now}", *reasons])
 
 

@@ -42,8 +42,8 @@ def test_every_summary_is_the_commands_own():
     """The summaries in `wye --help`, written down so that nothing need be imported, agree with the commands' help."""
     context = cli.make_context("wye", ["status"], resilient_parsing=True)
     names = cli.list_commands(context)
-    assert names[:5] == ["up", "status", "endpoints", "split", "query"]
-    for name in names[1:]:
+    assert names[:6] == ["up", "status", "endpoints", "split", "query", "settings"]
+    for name in names:
         summary = cli.get_command(context, name).get_short_help_str(200)
         _, command, _ = cli.resolve_command(context, [name])
         assert command.name == name
@@ -190,6 +190,16 @@ def test_a_table_on_a_terminal_is_coloured_and_not_repetitive(server, terminal):
     assert shown.process.wait(30) == 0
     assert "\x1b[32mREADY" in text
     assert text.count("multi-model") == 1
+
+
+def test_long_messages_on_a_terminal_stand_below_the_table(server, terminal):
+    """A traceback is shown in full with its lines, under the name of its entity; a narrow terminal loses nothing of it."""
+    entity = server.endpoints["multi-model"]["config"]["served_entities"][1]
+    entity["state"]["deployment_state_message"] = "OSError: [red]disk[/red]\n\x1b[2J  at line 3"
+    shown = terminal("status", env=environment(server, COLUMNS="60"))
+    text = re.sub(r"\x1b\[\d*m", "", shown.until(None)).replace("\r\n", "\n")
+    assert text.endswith("\nmulti-model/challenger: OSError: [red]disk[/red]\n  \\x1b[2J  at line 3\n")
+    assert "MESSAGE" not in text
 
 
 def test_ctrl_c_while_waiting_ends_with_130(server, terminal):

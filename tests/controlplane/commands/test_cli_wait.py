@@ -218,3 +218,12 @@ def test_waiting_survives_a_malformed_answer(run, server, answers):
     )
     result = run(*COMMANDS[1])
     assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.parametrize("odd", [b"{}", b'{"name": "multi-model"}', b'{"name": "multi-model", "state": "IN_PROGRESS"}'])
+def test_an_answer_without_a_state_is_not_waited_on(run, server, answers, odd):
+    """What does not say how far it is, and would be waited on for ever, is reported at once."""
+    server.script("PUT", f"{API}/multi-model/config", answers.Answer(body=odd))
+    result = run(*COMMANDS[1])
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "state.config_update" in result.stderr
