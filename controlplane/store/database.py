@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
 from controlplane.store.errors import StoreUnavailableError
 
 #: How long a writer waits for another process's write on SQLite, and anyone for a connection to PostgreSQL.
-WAIT_SECONDS = 5
+WAIT_SECONDS = 5.0
 
 _SQLITE_SETTINGS = (
     "PRAGMA journal_mode=WAL",
@@ -25,11 +25,10 @@ _SQLITE_SETTINGS = (
     # was told IN_PROGRESS would then read NOT_UPDATING and take the update for done. It costs one fsync per write.
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
-    f"PRAGMA busy_timeout={WAIT_SECONDS * 1000}",
 )
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, wait_seconds: float = WAIT_SECONDS) -> Engine:
     """An engine on a database that is reachable and has this release's tables.
 
     Raises StoreUnavailableError when the URL makes no sense or the database does not answer.
@@ -44,9 +43,9 @@ def open_database(url: str) -> Engine:
     if parsed.drivername in {"postgres", "postgresql"}:
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() == "sqlite":
-        engine = _sqlite(parsed)
+        engine = _sqlite(parsed, wait_seconds)
     elif parsed.drivername == "postgresql+psycopg":
-        engine = _postgresql(parsed)
+        engine = _postgresql(parsed, wait_seconds)
     else:
         raise StoreUnavailableError(f"The store does not know {parsed.drivername}; use sqlite:///… or postgresql://….")
     try:
@@ -78,8 +77,8 @@ def plain_words(engine: Engine) -> Iterator[None]:
         raise StoreUnavailableError(_words(error, engine.url)) from error
 
 
-def _sqlite(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": WAIT_SECONDS})
+def _sqlite(url: URL, wait_seconds: float) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": wait_seconds})
 
     @event.listens_for(engine, "connect")
     def settings(connection: Any, _record: Any) -> None:
@@ -96,13 +95,13 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
-def _postgresql(url: URL) -> Engine:
+def _postgresql(url: URL, wait_seconds: float) -> Engine:
     try:
         return create_engine(
             url,
             pool_pre_ping=True,  # a restarted server costs no failed request
-            pool_timeout=WAIT_SECONDS,
-            connect_args={"connect_timeout": WAIT_SECONDS},
+            pool_timeout=wait_seconds,
+            connect_args={"connect_timeout": max(2, round(wait_seconds))},
         )
     except ModuleNotFoundError:
         raise StoreUnavailableError(

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from controlplane.domain import Endpoint, EndpointConfig, Problem, ProblemCode, ProblemError, UpdateState
 from controlplane.store.codec import decode_config, decode_endpoint, encode_config, encode_endpoint
-from controlplane.store.database import open_database, plain_words
+from controlplane.store.database import WAIT_SECONDS, open_database, plain_words
 from controlplane.store.errors import StaleWriteError
 from controlplane.store.tables import config_versions, endpoints
 
@@ -22,8 +22,8 @@ class Store:
     connection broke in the very moment of the commit.
     """
 
-    def __init__(self, url: str) -> None:
-        self._engine = open_database(url)
+    def __init__(self, url: str, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._engine = open_database(url, wait_seconds)
 
     def __enter__(self) -> Self:
         return self
