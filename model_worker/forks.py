@@ -78,7 +78,7 @@ class ForkServer:
             was_ready = await self._run_once()
             self._abandon()
             pause = _PAUSES[0] if was_ready else min(2 * pause, _PAUSES[1])
-            _logger.error("the fork server of environment %s ended: %s", self._environment.key, self._last_failure)
+            _logger.error("environment %s: %s", self._environment.key, self._last_failure)
             await asyncio.sleep(pause)
 
     async def fork(self, task: Task, descriptors: list[int]) -> Child:
@@ -93,11 +93,9 @@ class ForkServer:
             answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             self._answers.append(answer)
             line = json.dumps({"fork": task.to_json()}).encode() + b"\n"
-            try:
+            with contextlib.suppress(OSError):  # it has just ended; the answer will say how
                 sent = socket.send_fds(self._socket, [line], descriptors)
                 await asyncio.get_running_loop().sock_sendall(self._socket, line[sent:])
-            except OSError as error:
-                raise ForkError(f"the fork server is gone: {error}") from error
             # Shielded, so that a caller who gives up does not shift the answers of others.
             pid = await asyncio.shield(answer)
             return Child(pid, self._children[pid])
@@ -134,7 +132,7 @@ class ForkServer:
             if process.returncode is None:
                 await _end(process)
         was_ready = self._up.is_set()
-        self._last_failure = f"{_how(process.returncode)}; {self._last_line()}".removesuffix("; ")
+        self._last_failure = f"the fork server {_how(process.returncode)}: {self._last_line()}".removesuffix(": ")
         return was_ready
 
     async def _hear(self, ours: socket.socket) -> None:
@@ -204,5 +202,5 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def _how(returncode: int | None) -> str:
     if returncode is not None and returncode < 0:
-        return f"killed by {signal.Signals(-returncode).name}"
+        return f"was killed by {signal.Signals(-returncode).name}"
     return f"exited with code {returncode}"

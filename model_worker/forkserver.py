@@ -160,6 +160,8 @@ def preload(wanted: Iterable[str]) -> str | None:
     for name in wanted:
         try:
             importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
         except Exception as error:  # noqa: BLE001 - a broken package harms the models that use it, no others
             print(f"not preloaded: {name}: {error!r}", file=sys.stderr)  # noqa: T201 - stderr is the fork server's log
         if other_threads():

@@ -49,11 +49,15 @@ class Logs:
         return "\n".join(self._end(replica_id).splitlines()[-lines:])
 
     def last_words(self, replica_id: str, lines: int) -> str:
-        """The last lines printed since the last heading."""
+        """The last lines printed since the last heading; of the interpreter's own account of a crash, the beginning."""
         printed: list[str] = []
         for text in self._end(replica_id).splitlines():
-            printed = [] if text.startswith("--- ") else [*printed[-lines + 1 :], text]
-        return "\n".join(printed)
+            printed = [] if text.startswith("--- ") else [*printed, text]
+        for number, text in enumerate(printed):
+            if text.startswith("Fatal Python error:"):
+                innermost = [frame.strip() for frame in printed[number:] if frame.startswith("  File ")][:1]
+                return "\n".join([*printed[max(0, number - lines + 2) : number + 1], *innermost])
+        return "\n".join(printed[-lines:])
 
     def cut(self, living: Iterable[str]) -> None:
         """Shorten every file that has grown too long to its last part.

@@ -1,0 +1,34 @@
+"""Fixtures of the worker's tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.model_worker.hosting import Control, RunningHost
+from tests.model_worker.saved_models import SavedModels
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> SavedModels:
+    """Saved models by name."""
+    return SavedModels(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[RunningHost]:
+    """A host that the tests of a module share, because its fork server takes seconds to import everything."""
+    running = RunningHost()
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def control(host: RunningHost) -> Iterator[Control]:
+    """A control connection to the shared host; what it leaves behind is stopped."""
+    control = host.control()
+    yield control
+    for replica_id in list(control.replicas):
+        control.stop(replica_id, grace=5)
+    for replica_id in list(control.replicas):
+        control.until_gone(replica_id)
+    control.close()

@@ -1,0 +1,217 @@
+"""Small MLflow models of many kinds, each saved once for a test run."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before MLflow is imported: a test run is nobody's usage statistics.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+FRAME = {"a": [float(n) for n in range(20)], "b": [float(n * 2 % 7) for n in range(20)]}
+
+_FROM_CODE = """
+import mlflow
+class Doubler(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input * 2
+mlflow.models.set_model(Doubler())
+"""
+
+_CLASSES = """
+import os, signal, sys, time
+import numpy as np, pandas as pd
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+class Model(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        {body}
+
+    def load_context(self, context):
+        {load}
+
+mlflow.models.set_model(Model())
+"""
+
+
+class SavedModels:
+    """Makes models by name, when they are first asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __call__(self, name: str) -> Path:
+        """The path of one of the models below."""
+        make: Callable[[Path], None] = getattr(self, f"_{name}")
+        return self._made(name, make)
+
+    def code(self, name: str, body: str = "return model_input", load: str = "pass", **options: Any) -> Path:
+        """A model from code, whose `predict` and `load_context` have these bodies."""
+
+        def make(path: Path) -> None:
+            import mlflow.pyfunc
+
+            source = self._directory / f"{name}.py"
+            source.write_text(_CLASSES.format(body=body, load=load))
+            mlflow.pyfunc.save_model(str(path), python_model=str(source), pip_requirements=["mlflow"], **options)
+
+        return self._made(name, make)
+
+    def _made(self, name: str, make: Callable[[Path], None]) -> Path:
+        path = self._directory / name
+        if not path.exists():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                import mlflow.pyfunc
+
+                # Once more: MLflow puts a filter of its own in front when it is first imported.
+                warnings.simplefilter("ignore")
+                assert mlflow.pyfunc
+                make(path)
+        return path
+
+    def _linear(self, path: Path) -> None:
+        import mlflow.sklearn
+        import pandas as pd
+        from mlflow.models import infer_signature
+        from sklearn.linear_model import LinearRegression
+
+        frame = pd.DataFrame(FRAME)
+        model = LinearRegression().fit(frame, frame.a * 2 + frame.b)
+        self._save(mlflow.sklearn, model, path, signature=infer_signature(frame, model.predict(frame)))
+
+    def _classifier(self, path: Path) -> None:
+        """No signature, and integer classes."""
+        import mlflow.sklearn
+        import pandas as pd
+        from sklearn.linear_model import LogisticRegression
+
+        frame = pd.DataFrame(FRAME)
+        self._save(mlflow.sklearn, LogisticRegression().fit(frame, frame.a > 9), path)
+
+    def _pipeline(self, path: Path) -> None:
+        """Strings, integers, booleans and a datetime."""
+        import mlflow.sklearn
+        import pandas as pd
+        from mlflow.models import infer_signature
+        from sklearn.compose import ColumnTransformer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import Pipeline
+        from sklearn.preprocessing import OneHotEncoder
+
+        frame = pd.DataFrame(
+            {
+                "city": ["Bern", "Rome", "Oslo", "Rome"],
+                "age": pd.Series([1, 2, 3, 4], dtype="int64"),
+                "member": [True, False, True, False],
+                "score": [0.5, 1.5, 2.5, 3.5],
+            }
+        )
+        model = Pipeline(
+            [
+                (
+                    "columns",
+                    ColumnTransformer(
+                        [("city", OneHotEncoder(handle_unknown="ignore"), ["city"])], remainder="passthrough"
+                    ),
+                ),
+                ("classes", LogisticRegression()),
+            ]
+        ).fit(frame, ["x", "y", "x", "y"])
+        self._save(mlflow.sklearn, model, path, signature=infer_signature(frame, model.predict(frame)))
+
+    def _tensor(self, path: Path) -> None:
+        import mlflow.sklearn
+        import numpy as np
+        from mlflow.models import infer_signature
+        from sklearn.linear_model import LinearRegression
+
+        data = np.arange(12, dtype="float64").reshape(6, 2)
+        model = LinearRegression().fit(data, data.sum(axis=1))
+        self._save(mlflow.sklearn, model, path, signature=infer_signature(data, model.predict(data)))
+
+    def _xgboost(self, path: Path) -> None:
+        import mlflow.xgboost
+        import pandas as pd
+        from mlflow.models import infer_signature
+        from xgboost import XGBRegressor
+
+        frame = pd.DataFrame(FRAME)
+        model = XGBRegressor(n_estimators=5).fit(frame, frame.a * 2 + frame.b)
+        mlflow.xgboost.save_model(model, str(path), signature=infer_signature(frame), pip_requirements=["xgboost"])
+
+    def _lightgbm(self, path: Path) -> None:
+        import mlflow.lightgbm
+        import pandas as pd
+        from lightgbm import LGBMRegressor
+        from mlflow.models import infer_signature
+
+        frame = pd.DataFrame(FRAME)
+        model = LGBMRegressor(n_estimators=5, min_child_samples=1, verbose=-1).fit(frame, frame.a * 2 + frame.b)
+        mlflow.lightgbm.save_model(model, str(path), signature=infer_signature(frame), pip_requirements=["lightgbm"])
+
+    def _from_code(self, path: Path) -> None:
+        import mlflow.pyfunc
+
+        source = self._directory / "doubler.py"
+        source.write_text(_FROM_CODE)
+        mlflow.pyfunc.save_model(str(path), python_model=str(source), pip_requirements=["mlflow"])
+
+    def _parameters(self, path: Path) -> None:
+        """A pyfunc class with a params schema."""
+        import mlflow.pyfunc
+        import pandas as pd
+        from mlflow.models import infer_signature
+
+        class Scaler(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+            def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+                return model_input * params["factor"]
+
+        mlflow.pyfunc.save_model(
+            str(path),
+            python_model=Scaler(),
+            signature=infer_signature(pd.DataFrame(FRAME), pd.DataFrame(FRAME), params={"factor": 2.0, "name": "x"}),
+            pip_requirements=["mlflow"],
+        )
+
+    def _hinted(self, path: Path) -> None:
+        """A model whose signature comes from type hints."""
+        import mlflow.pyfunc
+
+        source = self._directory / "hinted.py"
+        source.write_text(
+            "import mlflow\n"
+            "from mlflow.pyfunc.utils import pyfunc\n"
+            "class Lengths(mlflow.pyfunc.PythonModel):\n"
+            "    def predict(self, model_input: list[str], params=None) -> list[int]:\n"
+            "        return [len(text) for text in model_input]\n"
+            "mlflow.models.set_model(Lengths())\n"
+        )
+        mlflow.pyfunc.save_model(str(path), python_model=str(source), pip_requirements=["mlflow"])
+
+    def _chat(self, path: Path) -> None:
+        import mlflow.pyfunc
+
+        source = self._directory / "chat.py"
+        source.write_text(
+            "import mlflow\n"
+            "from mlflow.types.llm import ChatChoice, ChatCompletionResponse, ChatMessage\n"
+            "class Echo(mlflow.pyfunc.ChatModel):\n"
+            "    def predict(self, context, messages, params):\n"
+            "        said = messages[-1].content.upper()\n"
+            "        return ChatCompletionResponse(choices=[ChatChoice(message=ChatMessage(role='assistant', content=said))],\n"
+            "                                      created=0, model='echo')\n"
+            "mlflow.models.set_model(Echo())\n"
+        )
+        mlflow.pyfunc.save_model(str(path), python_model=str(source), pip_requirements=["mlflow"])
+
+    @staticmethod
+    def _save(flavor: Any, model: Any, path: Path, **options: Any) -> None:
+        flavor.save_model(
+            model, str(path), pip_requirements=["scikit-learn"], serialization_format="cloudpickle", **options
+        )

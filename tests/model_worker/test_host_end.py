@@ -1,0 +1,111 @@
+"""How a host ends, and what is left of it: nothing."""
+
+import os
+import signal
+
+from tests.model_worker.hosting import RunningHost, call, connection, predict, wait_until
+from tests.model_worker.saved_models import SavedModels
+
+ROW = {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]]}}
+
+
+def test_a_terminated_host_leaves_nothing(models: SavedModels) -> None:
+    """SIGTERM: requests in flight are answered, then replicas, fork server, sockets and the host itself are gone."""
+    host = RunningHost()
+    try:
+        control = host.control()
+        slow = control.ready("slow", models.code("slow_end", body="open('begun', 'w'); time.sleep(0.3); return [1]"))
+        control.ready("quick", models("linear"))
+        channel = connection(slow)
+        channel.request("POST", "/invocations", b'{"inputs": [1]}')
+        work = [process.cwd() for process in host.processes() if process.pid == slow["pid"]]
+        wait_until(lambda: os.path.exists(os.path.join(work[0], "begun")), "the predict began")
+        host.process.send_signal(signal.SIGTERM)
+        assert channel.getresponse().status == 200
+        channel.close()
+        host.process.wait(30)
+        assert host.process.returncode == 0
+        assert host.processes() == []
+    finally:
+        host.end()
+
+
+def test_a_terminated_host_does_not_wait_for_ever(models: SavedModels) -> None:
+    """A model that never returns keeps a host that was told to end no longer than its grace."""
+    host = RunningHost("--stop-grace", "0.3")
+    try:
+        state = host.control().ready("r", models.code("endless", body="time.sleep(1000)"))
+        channel = connection(state)
+        channel.request("POST", "/invocations", b'{"inputs": [1]}')
+    finally:
+        host.end()
+    channel.close()
+
+
+def test_replicas_of_a_killed_host_serve_for_a_while_and_end(models: SavedModels) -> None:
+    """Kill -9 of the host: its replicas answer on, and after the orphan grace they are gone with their sockets."""
+    host = RunningHost("--orphan-grace", "1.5")
+    try:
+        state = host.control().ready("r", models("linear"))
+        host.process.kill()
+        host.process.wait()
+        assert abs(predict(state, ROW)[0] - 4) < 1e-6
+        wait_until(lambda: not host.processes(), "the orphans end")
+        assert not os.path.exists(state["address"]["path"])
+    finally:
+        host.end()
+
+
+def test_a_host_ends_while_its_fork_server_imports() -> None:
+    """SIGTERM at once after the start, with a replica asked for: no process is left."""
+    host = RunningHost()
+    control = host.control()
+    control.start("r", "/no/such/model")
+    control.hear()
+    host.end()
+
+
+def test_a_second_host_at_the_same_address_says_so(models: SavedModels) -> None:
+    """One host to an address: the second ends with a clear line, and the first does not notice."""
+    host = RunningHost()
+    try:
+        import subprocess
+        import sys
+
+        from tests.model_worker.hosting import ROOT
+
+        command = [sys.executable, "-m", "model_worker.host", "--listen", f"unix:{host.address}"]
+        command += ["--socket-dir", str(host.sockets), "--log-dir", str(host.directory / "l2")]
+        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert second.returncode == 1
+        assert second.stderr == f"worker host: another worker host listens at {host.address} already\n"
+        assert host.control().hello["replicas"] == []
+    finally:
+        host.end()
+
+
+def test_replicas_may_listen_on_ports(models: SavedModels) -> None:
+    """With --replica-host a replica listens on a port of its own, and keeps it across attempts."""
+    host = RunningHost("--replica-host", "127.0.0.1")
+    try:
+        control = host.control()
+        state = control.ready("r", models("linear"))
+        assert state["address"]["host"] == "127.0.0.1"
+        assert call(state, "GET", "/ping")[0] == 200
+        os.kill(state["pid"], signal.SIGKILL)
+        control.until("r", "FAILED")
+        assert control.ready("r", models("linear"))["address"] == state["address"]
+    finally:
+        host.end()
+
+
+def test_the_hosts_variables_stay_with_the_host(models: SavedModels) -> None:
+    """Not even /proc shows a model what the host's environment holds."""
+    host = RunningHost(variables={"HOST_SECRET": "hush", "MLFLOW_TRACKING_URI": "sqlite:////tmp/none.db"})
+    try:
+        model = models.code("spy", body="return [open('/proc/self/environ').read() + str(dict(os.environ))]")
+        seen = predict(host.control().ready("r", model), {"inputs": [1]})[0]
+        assert "hush" not in seen
+        assert "MLFLOW_TRACKING_URI" not in seen
+    finally:
+        host.end()
