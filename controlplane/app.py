@@ -59,7 +59,7 @@ async def run(settings: Settings) -> None:
             "envoys": [asdict(envoy) for envoy in hub.envoys()],
             "worker_host": {"connected": runtime.connected},
             "endpoints": len(endpoints.cell),
-            "replicas": len(fleet),
+            "replicas": [_replica_status(replica) for replica in fleet.snapshot().values()],
         }
 
     app = create_app(
@@ -107,6 +107,18 @@ def gateway(settings: Settings) -> Gateway:
         request_timeout=settings.request_timeout,
         jwks="" if settings.no_auth else keys.load_or_make(settings.state_dir / "keys").jwks,
     )
+
+
+def _replica_status(replica: Replica) -> dict[str, object]:
+    return {
+        "id": replica.id,
+        "endpoint_id": replica.deployment.endpoint_id,
+        "served_entity": replica.deployment.entity,
+        "phase": replica.phase,
+        "pid": replica.pid,
+        "attempt": replica.attempt,
+        "message": replica.message,
+    }
 
 
 def parse_address(text: str) -> Address:

@@ -1,0 +1,63 @@
+"""One registry for the session, one `wye up` for the tests that do not break it, and fresh ones for those that do."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.wye import Wye
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests that need the session's Wye run in one process: two of them would share two cores with two Envoys."""
+    for item in items:
+        if "tests/e2e" in str(item.path).replace("\\", "/"):
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.xdist_group("e2e"))
+
+
+@pytest.fixture(scope="session")
+def short_dir() -> Iterator[Path]:
+    """A temporary directory whose path leaves room for the names of Unix sockets."""
+    path = Path(tempfile.mkdtemp(prefix="wye-"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def registry(short_dir: Path) -> str:
+    """A real MLflow registry (SQLite) with the models of tests/e2e/models.py."""
+    uri = f"sqlite:///{short_dir}/mlflow.db"
+    subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "models.py"), uri, str(short_dir)], check=True, capture_output=True
+    )
+    return uri
+
+
+@pytest.fixture(scope="session")
+def wye(registry: str, short_dir: Path) -> Iterator[Wye]:
+    """A running Wye that tests share: each uses endpoints of its own and leaves the programs alone."""
+    running = Wye(short_dir / "shared", registry=registry)
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def start(registry: str, short_dir: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Wye]]:
+    """Starts a Wye of the test's own, on a state directory that a second start takes up again."""
+    started: list[Wye] = []
+    state_dir = Path(tempfile.mkdtemp(dir=short_dir))
+
+    def begin(*arguments: str, **environment: str) -> Wye:
+        started.append(Wye(state_dir, *arguments, registry=registry, **environment))
+        return started[-1]
+
+    yield begin
+    for running in reversed(started):  # the latest first: it may run on the state of one that was killed
+        running.stop()

@@ -1,0 +1,97 @@
+"""Registers the models of these tests in an MLflow registry; run as a process of its own, once per test session."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import mlflow.pyfunc
+import mlflow.sklearn
+import pandas as pd
+from mlflow.models import infer_signature
+from mlflow.models.model import ModelInfo
+from sklearn.linear_model import LinearRegression
+
+INPUTS = pd.DataFrame({"x": [0.0, 1.0, 0.0, 2.0], "y": [0.0, 0.0, 1.0, 3.0]})
+
+
+class Broken(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Does not load."""
+
+    def load_context(self, context: Any) -> None:
+        raise ValueError("the scaler's file is from another century")
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        return model_input
+
+
+class Doubler(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """A pyfunc class with params."""
+
+    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+        return (model_input["x"] * (params or {}).get("factor", 2.0)).tolist()
+
+
+CODE = """
+import mlflow
+from mlflow.pyfunc import PythonModel
+
+class FromCode(PythonModel):
+    def predict(self, context, model_input, params=None):
+        return [f"row {i}" for i in range(len(model_input))]
+
+mlflow.models.set_model(FromCode())
+"""
+
+
+def main(registry: str, folder: Path) -> None:
+    """Register every model."""
+    warnings.simplefilter("ignore")
+    mlflow.set_tracking_uri(registry)
+    mlflow.create_experiment("tests", artifact_location=(folder / "artifacts").as_uri())
+    mlflow.set_experiment("tests")
+    for factor in (1.0, 2.0, 3.0):
+        linear("linear", factor)
+    linear("other", 10.0)
+    log(mlflow.pyfunc, "broken", python_model=Broken())
+    signature = infer_signature(INPUTS, [1.0], params={"factor": 2.0})
+    log(mlflow.pyfunc, "doubler", python_model=Doubler(), signature=signature)
+    code = folder / "from_code.py"
+    code.write_text(CODE)
+    log(mlflow.pyfunc, "from-code", python_model=str(code))
+    boosted()
+
+
+def linear(name: str, factor: float) -> None:
+    """One more version of a linear model: factor * (x + 10 y)."""
+    model = LinearRegression().fit(INPUTS, factor * (INPUTS["x"] + 10 * INPUTS["y"]))
+    log(mlflow.sklearn, name, sk_model=model, signature=infer_signature(INPUTS, model.predict(INPUTS)))
+
+
+def boosted() -> None:
+    """An XGBoost and a LightGBM model."""
+    import lightgbm
+    import mlflow.lightgbm
+    import mlflow.xgboost
+    import xgboost
+
+    data = pd.concat([INPUTS] * 20, ignore_index=True)
+    target = data["x"] + 10 * data["y"]
+    signature = infer_signature(INPUTS, [1.0])
+    log(
+        mlflow.xgboost, "xgboost", xgb_model=xgboost.XGBRegressor(n_estimators=5).fit(data, target), signature=signature
+    )
+    model = lightgbm.LGBMRegressor(n_estimators=5, min_child_samples=1, verbose=-1).fit(data, target)
+    log(mlflow.lightgbm, "lightgbm", lgb_model=model, signature=signature)
+
+
+def log(flavour: Any, name: str, **model: Any) -> ModelInfo:
+    """Log a model and register it, without MLflow's search for requirements."""
+    return flavour.log_model(name=name, registered_model_name=name, pip_requirements=["mlflow"], **model)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

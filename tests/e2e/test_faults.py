@@ -1,0 +1,147 @@
+"""What dies comes back, and takes no request with it that it did not have in hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from tests.e2e.load import Load
+from tests.e2e.wye import EXAMPLE, Wye, alive, config, until
+
+BODY = json.dumps(EXAMPLE).encode()
+
+
+def load(wye: Wye, name: str, connections: int = 6) -> Load:
+    """A load on an endpoint's split."""
+    return Load(wye.url, f"/serving-endpoints/{name}/invocations", wye.token, BODY, connections)
+
+
+def answers(wye: Wye) -> bool:
+    """True when the control plane answers through Envoy."""
+    try:
+        return wye.client.get("/api/2.0/wye/status").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def envoys(wye: Wye) -> list[dict[str, Any]]:
+    """The connected Envoys as the control plane sees them."""
+    return [envoy for envoy in wye.client.get("/api/2.0/wye/status").json()["envoys"] if envoy["connected"]]
+
+
+def test_the_death_of_the_control_plane_is_not_noticed(start: Callable[..., Wye]) -> None:
+    """Kill -9 under load: no failed request; the new one adopts the same replicas and sends Envoy nothing it has."""
+    wye = start()
+    wye.create("ep", config({"a": 50, "b": 50}, a="linear/1", b="other/1"))
+    before = wye.replicas()
+    under_load = load(wye, "ep")
+
+    async def run() -> None:
+        async with under_load.running():
+            await under_load.answers(100)
+            pid = wye.kill("controlplane")
+            await under_load.answers(100)
+            await asyncio.to_thread(until, lambda: wye.pid("controlplane") not in {None, pid} and answers(wye), 60)
+            await asyncio.to_thread(until, lambda: envoys(wye), 60)
+            await under_load.answers(300)
+
+    asyncio.run(run())
+    assert under_load.tally.failures == []
+    assert wye.replicas() == before
+    (envoy,) = envoys(wye)
+    assert {
+        each["type_url"].rsplit(".", 1)[1]: each["resources_sent"] for each in envoy["types"] if each["resources_sent"]
+    } == {}
+    updated = wye.update("ep", config({"a": 0, "b": 100}, a="linear/1", b="other/1"))
+    assert updated["state"]["config_update"] == "NOT_UPDATING"
+    assert wye.value("ep") == 210.0
+
+
+def test_a_killed_replica_takes_only_its_own_requests_along(start: Callable[..., Wye]) -> None:
+    """At most the requests in that process fail; the replacement answers within 2 s."""
+    wye = start()
+    wye.create("ep", config({"m": 100}, m="linear/1"))
+    ((replica, pid),) = wye.replicas().items()
+    connections = 6
+    under_load = load(wye, "ep", connections)
+    took = 0.0
+
+    async def run() -> None:
+        nonlocal took
+        async with under_load.running():
+            await under_load.answers(200)
+            os.kill(pid, signal.SIGKILL)
+            began = time.monotonic()
+            await asyncio.to_thread(until, lambda: wye.replicas().get(replica, pid) != pid, 30)
+            took = time.monotonic() - began
+            await under_load.answers(200)
+
+    asyncio.run(run())
+    assert len(under_load.tally.failures) <= connections, under_load.tally.failures
+    assert took < 2.0
+
+
+def test_a_killed_envoy_is_back_and_configured(start: Callable[..., Wye]) -> None:
+    """Kill -9 of Envoy: it is restarted, gets its configuration, and serves again within 3 s."""
+    wye = start()
+    wye.create("ep", config({"m": 100}, m="linear/1"))
+    wye.kill("envoy")
+    began = time.monotonic()
+
+    def serves() -> bool:
+        try:
+            return wye.predict("ep").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    until(serves, 30)
+    assert time.monotonic() - began < 3.0
+    assert wye.update("ep", config({"m": 100}, m="linear/2"))["state"]["config_update"] == "NOT_UPDATING"
+
+
+def test_after_kill_nine_of_everything_a_new_start_restores_every_endpoint(start: Callable[..., Wye]) -> None:
+    """As after a power cut: the next `wye up` on the state directory serves what was served, and leaves no orphan."""
+    wye = start()
+    wye.create("ep", config({"a": 50, "b": 50}, a="linear/1", b="other/1"))
+    token, everything = wye.token, wye.processes()
+    for process in everything:
+        process.kill()
+    wye.process.wait(10)
+
+    again = start()
+    assert again.token == token
+    endpoint = until(lambda: (e := again.get("ep"))["state"]["ready"] == "READY" and e, 60)
+    assert endpoint["config"]["config_version"] == 1
+    assert again.value("ep", "b") == 210.0
+
+
+def test_a_killed_launcher_leaves_a_state_that_the_next_start_takes_over(start: Callable[..., Wye]) -> None:
+    """`wye up` itself killed: its programs serve on, and the next start ends them and serves the same endpoints."""
+    wye = start()
+    wye.create("ep", config({"m": 100}, m="linear/1"))
+    wye.process.kill()
+    wye.process.wait(10)
+    assert wye.predict("ep").status_code == 200
+    orphans = wye.processes()
+
+    again = start()
+    until(lambda: again.get("ep")["state"]["ready"] == "READY", 60)
+    assert again.value("ep") == 21.0
+    assert not any(map(alive, orphans))
+
+
+def test_a_deleted_endpoint_leaves_nothing_running(start: Callable[..., Wye]) -> None:
+    """Deletion answers at once, the path is a 404, and the replicas' processes end; also in the midst of an update."""
+    wye = start()
+    wye.create("ep", config({"m": 100}, m="linear/1"))
+    wye.client.put("/api/2.0/serving-endpoints/ep/config", json=config({"m": 100}, m="linear/2"))
+    assert wye.client.delete("/api/2.0/serving-endpoints/ep").json() == {}
+    until(lambda: wye.predict("ep").status_code == 404)
+    until(lambda: wye.client.get("/api/2.0/wye/status").json()["replicas"] == [], 30)
