@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -26,24 +28,20 @@ class Server:
     """An API that listens on `address` (a port asked for as 0 is the one it got) until it is closed."""
 
     def __init__(self, app: Flask, address: Address, threads: int) -> None:
-        where = {"unix_socket": address.path, "unix_socket_perms": "600"}
-        if not address.path:
-            where = {"host": address.host, "port": str(address.port)}
+        listener, self.address = _bound(address)
         self._connections: dict[int, Any] = {}
         self._server = create_server(
             app,
             map=self._connections,
+            sockets=[listener],
             threads=threads,
             ident="wye",
             channel_timeout=IDLE_SECONDS,
             connection_limit=1000,
             # Flask refuses bodies over its limit in better words; this one only keeps the disk from filling.
             max_request_body_size=4 * LARGEST_BODY,
-            **where,
         )
         self._server.channel_class = _Channel
-        port = 0 if address.path else self._server.effective_port
-        self.address = Address(path=address.path, host=address.host, port=int(port))
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="wye-api", daemon=True)
         self._thread.start()
@@ -75,6 +73,24 @@ class Server:
 def serve(app: Flask, address: Address, threads: int = 8) -> Server:
     """Serve `app` on `address`; it listens when this returns. Raises OSError when it cannot."""
     return Server(app, address, threads)
+
+
+def _bound(address: Address) -> tuple[socket.socket, Address]:
+    """A socket that is bound and does not listen yet, and the address it got. A Unix socket is for its owner only."""
+    family = socket.AF_UNIX if address.path else socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if address.path:
+            Path(address.path).unlink(missing_ok=True)  # left by a process that was killed
+            listener.bind(address.path)
+            Path(address.path).chmod(0o600)
+            return listener, address
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+        return listener, Address(host=address.host, port=listener.getsockname()[1])
+    except OSError:
+        listener.close()
+        raise
 
 
 class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
