@@ -110,9 +110,12 @@ def _is_about_input(error: MlflowException) -> bool:
     )
 
 
-#: Where MLflow's messages repeat the input.
-_REPEATED_DATA = re.compile(r"(of data|convert data|for data|of) ([`']).*\2 (with|to)\b", re.DOTALL)
-_CONVERSION_ERROR = re.compile(r"(Failed to convert column .* to type '[^']*')\. Error: .*", re.DOTALL)
+#: Where MLflow's messages repeat the input, and what is left of each.
+_REPETITIONS = (
+    (re.compile(r"(of data|convert data|for data|of) ([`']).*\2 (with|to)\b", re.DOTALL), r"\1 the input \3"),
+    (re.compile(r"(Failed to convert column .*? to type '[^']*')\. Error: .*", re.DOTALL), r"\1"),
+    (re.compile(r"(could not convert string to float): .*", re.DOTALL), r"\1"),
+)
 
 
 def _words_for_sender(error: MlflowException) -> str:
@@ -124,4 +127,6 @@ def _words_for_sender(error: MlflowException) -> str:
 
 
 def _without_data(message: str) -> str:
-    return _CONVERSION_ERROR.sub(r"\1", _REPEATED_DATA.sub(r"\1 the input \3", message))
+    for repetition, rest in _REPETITIONS:
+        message = repetition.sub(rest, message)
+    return message

@@ -111,9 +111,9 @@ class Control:
 class RunningHost:
     """A host process in a directory of its own."""
 
-    def __init__(self, *options: str, variables: dict[str, str] | None = None) -> None:
+    def __init__(self, *options: str, variables: dict[str, str] | None = None, directory: Path | None = None) -> None:
         # Short, for Unix sockets; pytest's own are not.
-        self.directory = Path(tempfile.mkdtemp(prefix="wye-", dir="/tmp"))
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="wye-", dir="/tmp"))
         self.address = self.directory / "host.sock"
         self.sockets = self.directory / "s"
         self._controls: list[Control] = []

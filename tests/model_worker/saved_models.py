@@ -46,7 +46,10 @@ class SavedModels:
         self._directory = directory
 
     def __call__(self, name: str) -> Path:
-        """The path of one of the models below."""
+        """The path of one of the models below, or of one from `code` that was made before."""
+        made = self._directory / name
+        if made.exists():
+            return made
         make: Callable[[Path], None] = getattr(self, f"_{name}")
         return self._made(name, make)
 
@@ -65,13 +68,9 @@ class SavedModels:
     def _made(self, name: str, make: Callable[[Path], None]) -> Path:
         path = self._directory / name
         if not path.exists():
-            with warnings.catch_warnings():
+            # Recorded, for MLflow sets filters of its own that let its advice through.
+            with warnings.catch_warnings(record=True):
                 warnings.simplefilter("ignore")
-                import mlflow.pyfunc
-
-                # Once more: MLflow puts a filter of its own in front when it is first imported.
-                warnings.simplefilter("ignore")
-                assert mlflow.pyfunc
                 make(path)
         return path
 
