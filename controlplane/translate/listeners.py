@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.config.accesslog.v3 import (
-    AccessLogFilter,
-    ComparisonFilter,
-    ComparisonFilterOp,
-    ResponseFlagFilter,
-    StatusCodeFilter,
-)
-from envoy_data_plane.envoy.config.core.v3 import DataSource, HttpProtocolOptions, RuntimeUInt32
+from envoy_data_plane.envoy.config.core.v3 import DataSource, HttpProtocolOptions
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteMatch
 from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
@@ -25,8 +18,6 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpConnectionManager,
     HttpConnectionManagerPathWithEscapedSlashesAction,
     HttpFilter,
-    LocalReplyConfig,
-    ResponseMapper,
     ScopedRds,
     ScopedRoutes,
     ScopedRoutesScopeKeyBuilder,
@@ -34,49 +25,11 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     ScopedRoutesScopeKeyBuilderFragmentBuilderHeaderValueExtractor,
 )
 
-from controlplane.domain import ProblemCode
 from controlplane.translate import names
+from controlplane.translate.errors import local_replies
 from controlplane.translate.gateway import Gateway
-from controlplane.translate.messages import ADS, address, error_body, pack, resource, seconds, set_header
+from controlplane.translate.messages import ADS, address, pack, resource, seconds
 from controlplane.translate.resource import Resource, TypeUrl
-
-#: Response flags of Envoy → how the error is told. The first line that fits a reply is used.
-FLAGS: tuple[tuple[tuple[str, ...], ProblemCode, str], ...] = (
-    (
-        ("NR",),
-        ProblemCode.RESOURCE_DOES_NOT_EXIST,
-        "Nothing answers %REQ(:METHOD)% %PATH(NQ)%: there is no such endpoint, served model or path. Predictions are made with POST /serving-endpoints/{endpoint}/invocations or /serving-endpoints/{endpoint}/served-models/{served model}/invocations.",
-    ),
-    (
-        ("UO",),
-        ProblemCode.REQUEST_LIMIT_EXCEEDED,
-        "Too many concurrent requests. Consider increasing the provisioned concurrency of the served entity.",
-    ),
-    (("UT", "SI", "DT"), ProblemCode.DEADLINE_EXCEEDED, "The model did not answer in time."),
-    (
-        ("UH",),
-        ProblemCode.TEMPORARILY_UNAVAILABLE,
-        "No replica of the served model is ready; it is starting or has failed.",
-    ),
-    (
-        ("UF", "URX", "UC", "UR", "LR", "NC"),
-        ProblemCode.TEMPORARILY_UNAVAILABLE,
-        "The connection to the model was lost before it answered.",
-    ),
-    (("DPE",), ProblemCode.BAD_REQUEST, "The request is not valid HTTP."),
-)
-
-#: Status of a reply without such a flag → how the error is told.
-STATUSES: tuple[tuple[int, ProblemCode, str], ...] = (
-    (
-        401,
-        ProblemCode.UNAUTHENTICATED,
-        "A valid token is needed, sent as the header 'Authorization: Bearer <token>'. %LOCAL_REPLY_BODY%",
-    ),
-    (413, ProblemCode.BAD_REQUEST, "The request body is too large."),
-    (408, ProblemCode.DEADLINE_EXCEEDED, "The request did not arrive in time."),
-    (431, ProblemCode.BAD_REQUEST, "The request's headers are too large."),
-)
 
 
 def public(gateway: Gateway) -> Resource:
@@ -122,7 +75,7 @@ def _http_connection_manager(gateway: Gateway) -> HttpConnectionManager:
         normalize_path=True,
         merge_slashes=True,
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.REJECT_REQUEST,
-        local_reply_config=LocalReplyConfig(mappers=[*map(_for_flags, FLAGS), *map(_for_status, STATUSES)]),
+        local_reply_config=local_replies(),
     )
 
 
@@ -150,29 +103,4 @@ def _path_segment(index: int) -> ScopedRoutesScopeKeyBuilderFragmentBuilder:
         header_value_extractor=ScopedRoutesScopeKeyBuilderFragmentBuilderHeaderValueExtractor(
             name=":path", element_separator="/", index=index
         )
-    )
-
-
-def _for_flags(line: tuple[tuple[str, ...], ProblemCode, str]) -> ResponseMapper:
-    flags, code, message = line
-    return _mapper(
-        AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=list(flags))), code, code.status, message
-    )
-
-
-def _for_status(line: tuple[int, ProblemCode, str]) -> ResponseMapper:
-    status, code, message = line
-    comparison = ComparisonFilter(
-        op=ComparisonFilterOp.EQ, value=RuntimeUInt32(default_value=status, runtime_key="unused")
-    )
-    return _mapper(AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=comparison)), code, status, message)
-
-
-def _mapper(when: AccessLogFilter, code: ProblemCode, status: int, message: str) -> ResponseMapper:
-    retry = status in (429, 503)  # every client waits for as long as this says, and no longer
-    return ResponseMapper(
-        filter=when,
-        status_code=status,
-        body_format_override=error_body(code.code, message),
-        headers_to_add=[set_header("retry-after", "1")] if retry else [],
     )

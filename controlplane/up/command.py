@@ -9,8 +9,6 @@ from pathlib import Path
 import click
 
 from controlplane.settings import Settings
-from controlplane.up.preflight import CannotStartError
-from controlplane.up.stack import Stack
 
 
 @click.command()
@@ -34,6 +32,10 @@ def up(
 
     Exit codes: 0 stopped as asked, 1 could not start (the reason is told in one line).
     """
+    # Imported here, for `wye up --help` to answer at once: these need gRPC, SQLAlchemy and all of Envoy's messages.
+    from controlplane.up.preflight import CannotStartError  # noqa: PLC0415
+    from controlplane.up.stack import Stack  # noqa: PLC0415
+
     try:
         settings = Settings.read(
             os.environ, port=port, host=host, state_dir=state_dir, mlflow_uri=mlflow_uri, no_auth=no_auth

@@ -113,6 +113,15 @@ def test_errors_are_told_in_json_with_a_request_id(wye: Wye, endpoint: str) -> N
         assert answer.headers["x-request-id"]
 
 
+def test_requests_that_are_no_proper_http_get_json_too(wye: Wye) -> None:
+    """What Envoy refuses before it looks at the path: an escaped slash in it, headers without end."""
+    for answer, status in (
+        (wye.client.get("/serving-endpoints/a%2Fb/invocations"), 400),
+        (wye.client.get("/serving-endpoints/x", headers={"x": "y" * 70_000}), 431),
+    ):
+        assert (answer.status_code, answer.json()["error_code"]) == (status, "BAD_REQUEST"), answer.text
+
+
 def test_a_malformed_body_is_told_with_line_and_column(wye: Wye) -> None:
     """A missing comma gets a 400 that says where."""
     text = '{"name": "x",\n "config": {"served_entities": []}\n "tags": []}'
