@@ -29,6 +29,7 @@ import uvloop
 
 from model_worker import mlflow_model
 from model_worker.http import application
+from model_worker.last_words import last_words
 from model_worker.listeners import BACKLOG
 from model_worker.model import Model
 from model_worker.service import Service
@@ -39,9 +40,6 @@ _ORPHAN_FINISH = 10.0
 
 #: Seconds within which a connection that was just accepted shows its request.
 _LAST_REQUESTS = 0.05
-
-#: Longer last words help nobody.
-_MAX_WORDS = 4000
 
 
 def run(task_text: str, listener_fd: int, log_fd: int, channel_fd: int) -> int:
@@ -88,24 +86,6 @@ def _load(task: Task, channel: socket.socket) -> Model:
     os.environ.update(task.variables)
     _report(channel, Report(progress="loading model"))
     return mlflow_model.load(path)
-
-
-def last_words(error: BaseException) -> str:
-    """An exception's own words, and those of what caused it if they say more."""
-    words = _own_words(error)
-    cause: BaseException | None = error
-    while cause is not None and (deeper := cause.__cause__ or cause.__context__) is not None:
-        cause = deeper
-    if cause is not None and cause is not error and str(cause) not in words:
-        words = f"{words} (caused by {_own_words(cause)})"
-    return words if len(words) <= _MAX_WORDS else words[:_MAX_WORDS] + " …"
-
-
-def _own_words(error: BaseException) -> str:
-    *_, last = traceback.format_exception_only(error)
-    # The module of an exception class says nothing that its name does not.
-    name, colon, rest = last.strip().partition(":")
-    return name.rpartition(".")[2] + colon + rest
 
 
 def _report(channel: socket.socket, report: Report) -> None:

@@ -6,6 +6,7 @@ The protocol is described in `model_worker/protocol.md`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
@@ -120,6 +121,8 @@ class ProcessRuntime:
             for answer in self._awaited.values():
                 if not answer.done():
                     answer.set_exception(OutOfReachError(f"the worker host at {self._address} went out of reach"))
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._address.path:

@@ -160,6 +160,36 @@ def test_what_a_model_prints_is_its_log(control: Control, models: SavedModels) -
     assert control.logs("unknown") == ""
 
 
+def test_a_model_that_prints_without_end_fills_no_disk(
+    host: RunningHost, control: Control, models: SavedModels
+) -> None:
+    """The log is cut while the model prints on, and its last lines are there."""
+    state = control.ready("loud", models.code("loud", body="print(('x' * 99 + chr(10)) * 120_000); return [1]"))
+    predict(state, {"inputs": [1]})
+    [log] = host.directory.rglob("loud.log")
+    wait_until(lambda: log.stat().st_size < 2 * 1024 * 1024, "the log is cut")
+    predict(state, {"inputs": [1]})
+    assert control.logs("loud", lines=2).startswith("x")
+
+
+def test_a_replica_that_is_still_loading_can_be_stopped(control: Control, models: SavedModels) -> None:
+    """A stop does not wait for a load that may never end."""
+    control.start("r", models.code("dawdling", load="time.sleep(1000)"))
+    while control.replicas.get("r", {}).get("message") != "loading model":
+        control.hear()
+    control.stop("r", grace=1000)
+    control.until_gone("r")
+
+
+def test_a_replica_is_stopped_before_it_has_a_process(control: Control, models: SavedModels) -> None:
+    """Start and stop in one breath leave nothing."""
+    for _ in range(5):
+        control.start("r", models("linear"))
+        control.stop("r")
+        control.hear()
+        control.until_gone("r")
+
+
 def test_pings_are_answered_while_the_model_works(control: Control, models: SavedModels) -> None:
     """A busy model does not make its replica look dead."""
     state = control.ready("r", models.code("busy", body="time.sleep(0.5); return [1]"))
