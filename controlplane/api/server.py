@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -72,6 +73,8 @@ class Server:
 
 def serve(app: Flask, address: Address, threads: int = 8) -> Server:
     """Serve `app` on `address`; it listens when this returns. Raises OSError when it cannot."""
+    # It warns whenever a request has to wait for a thread, which is what the queue is for.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     return Server(app, address, threads)
 
 

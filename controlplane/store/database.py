@@ -9,6 +9,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
@@ -51,6 +52,11 @@ def open_database(url: str, wait_seconds: float = WAIT_SECONDS) -> Engine:
     try:
         with plain_words(engine):
             migrate(engine)
+    except CommandError:
+        engine.dispose()
+        raise StoreUnavailableError(
+            f"The database {_where(engine.url)} was made by a newer release of Wye; run that release, or another database."
+        ) from None
     except BaseException:
         engine.dispose()
         raise
@@ -58,7 +64,7 @@ def open_database(url: str, wait_seconds: float = WAIT_SECONDS) -> Engine:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables to this release's form, in one transaction."""
+    """Bring the tables to this release's form, in one transaction; raises CommandError when they are ahead of it."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
     with engine.begin() as connection:
@@ -109,9 +115,13 @@ def _postgresql(url: URL, wait_seconds: float) -> Engine:
         ) from None
 
 
+def _where(url: URL) -> str:
+    return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+
+
 def _words(error: Exception, url: URL) -> str:
     """What happened, without the URL's password."""
-    where = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+    where = _where(url)
     cause = str(getattr(error, "orig", None) or error).strip()
     if url.password:
         cause = cause.replace(str(url.password), "***")

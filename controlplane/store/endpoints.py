@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from controlplane.domain import Endpoint
+from controlplane.domain import Endpoint, ProblemError
 from controlplane.store.store import Store
 from controlplane.watch import WatchedMap
 
@@ -31,9 +31,13 @@ class Endpoints:
         return self.cell.get(name)
 
     def insert(self, endpoint: Endpoint) -> None:
-        """As `Store.insert`."""
+        """As `Store.insert`; when the name is taken, the cell shows by whom."""
         with self._lock:
-            self._store.insert(endpoint)
+            try:
+                self._store.insert(endpoint)
+            except ProblemError:
+                self._show_stored(endpoint.name)
+                raise
             self.cell.set(endpoint.name, endpoint)
 
     def save(self, endpoint: Endpoint) -> None:
@@ -53,9 +57,12 @@ class Endpoints:
     def refresh(self, name: str) -> Endpoint | None:
         """Read one endpoint from the store again, after a StaleWriteError."""
         with self._lock:
-            stored = self._store.get(name)
-            if stored is None:
-                self.cell.delete(name)
-            else:
-                self.cell.set(name, stored)
-            return stored
+            return self._show_stored(name)
+
+    def _show_stored(self, name: str) -> Endpoint | None:
+        stored = self._store.get(name)
+        if stored is None:
+            self.cell.delete(name)
+        else:
+            self.cell.set(name, stored)
+        return stored

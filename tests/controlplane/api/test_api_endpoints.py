@@ -73,11 +73,12 @@ def test_a_taken_name_is_refused_before_the_registry_is_asked(api: Api) -> None:
 
 
 def test_a_name_that_another_process_took_is_refused_as_well(api: Api) -> None:
-    """The store's word counts, not only what this process remembers."""
+    """The store's word counts, not only what this process remembers; from then on, reads show that endpoint."""
     other = Api(Store(str(api.store._engine.url)))
     assert other.client.post(PATH, json={"name": "e"}).status_code == 200
     other.store.close()
     assert api.client.post(PATH, json={"name": "e"}).get_json()["error_code"] == "RESOURCE_ALREADY_EXISTS"
+    assert api.client.get(f"{PATH}/e").status_code == 200
 
 
 def test_models_that_are_not_registered_are_all_named(api: Api) -> None:

@@ -99,6 +99,16 @@ def test_what_cannot_be_opened_says_why(tmp_path: Path, name: str, content: byte
         Store(f"sqlite:///{tmp_path}/{name}")
 
 
+def test_a_database_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
+    """Tables that this release does not know are not touched, and the words say what to do."""
+    url = f"sqlite:///{tmp_path}/wye.db"
+    Store(url).close()
+    with closing(sqlite3.connect(tmp_path / "wye.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'from the future'")
+    with pytest.raises(StoreUnavailableError, match=r"wye\.db was made by a newer release"):
+        Store(url)
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [
