@@ -170,7 +170,7 @@ class Stack:
             if state["config_update"] == "UPDATE_FAILED" and state["ready"] != "READY":
                 said = [e["state"]["deployment_state_message"] for e in endpoint["pending_config"]["served_entities"]]
                 raise CannotStartError(f"The endpoint {DEMO_ENDPOINT} failed: {' '.join(said)}")
-            return state["ready"] == "READY" and state["config_update"] != "IN_PROGRESS"
+            return bool(state["ready"] == "READY" and state["config_update"] != "IN_PROGRESS")
 
         await self._wait_for(settled, f"The endpoint {DEMO_ENDPOINT} does not become ready")
 
@@ -243,8 +243,8 @@ class Stack:
         for name in ("envoy", "controlplane", "worker_host"):
             if name in self._kept:
                 await self._kept[name].stop()
-        self._wye_json.unlink(missing_ok=True)
-        self._pids_file.unlink(missing_ok=True)
+        for left in (self._wye_json, self._pids_file, *self._settings.run_dir.glob("*.sock")):
+            left.unlink(missing_ok=True)
 
     @contextlib.asynccontextmanager
     async def _step(self, what: str) -> AsyncIterator[None]:
