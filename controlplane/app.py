@@ -23,7 +23,7 @@ from controlplane.rollout.state import Options
 from controlplane.rollout.supervisor import Supervisor
 from controlplane.runtimes.process import ProcessRuntime
 from controlplane.settings import Settings
-from controlplane.store import Endpoints, Store
+from controlplane.store import Endpoints, Store, StoreUnavailableError
 from controlplane.translate.gateway import Gateway
 from controlplane.watch import WatchedMap
 
@@ -136,4 +136,7 @@ def main() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
-    asyncio.run(run(Settings.read(os.environ)))
+    try:
+        asyncio.run(run(Settings.read(os.environ)))
+    except (StoreUnavailableError, ValueError) as error:
+        sys.exit(str(error))  # one line for the user, who can act on it; a stack trace would not help

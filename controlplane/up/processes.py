@@ -68,12 +68,10 @@ class Kept:
                 process.kill()
             await process.wait()
 
-    def last_words(self, lines: int = 5) -> str:
-        """The end of its log."""
-        try:
-            return "\n".join(self.program.log.read_text(errors="replace").splitlines()[-lines:])
-        except OSError:
-            return ""
+    def last_words(self) -> str:
+        """The last line of its log."""
+        lines = self.program.log.read_text(errors="replace").split("\n") if self.program.log.exists() else []
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing.")
 
     async def _keep(self) -> None:
         pause = FIRST_PAUSE

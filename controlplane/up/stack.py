@@ -131,7 +131,7 @@ class Stack:
     async def _answers(self, client: httpx.AsyncClient) -> bool:
         for kept in self._kept.values():
             if kept.starts > 3:
-                raise CannotStartError(f"{kept.program.name} does not start; its last words:\n{kept.last_words()}")
+                raise CannotStartError(f"{kept.program.name} does not start: {kept.last_words()}")
         try:
             answer = await client.get("/api/2.0/wye/status")
         except httpx.HTTPError:
