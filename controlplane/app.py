@@ -44,6 +44,8 @@ async def run(settings: Settings) -> None:
     fleet = WatchedMap[str, Replica]()
     hub = Hub(clock, lease=settings.envoy_lease)
     runtime = ProcessRuntime(parse_address(settings.worker_host_address), fleet)
+    registry = Registry(settings.mlflow_uri)
+    registry.warm()
     supervisor = Supervisor(
         endpoints=endpoints,
         fleet=fleet,
@@ -66,7 +68,7 @@ async def run(settings: Settings) -> None:
         Deps(
             store=store,
             endpoints=endpoints,
-            registry=Registry(settings.mlflow_uri),
+            registry=registry,
             clock=clock,
             replicas_of=supervisor.replicas_of,
             status=status,
@@ -85,6 +87,7 @@ async def run(settings: Settings) -> None:
                 part.cancel()
     finally:
         await asyncio.to_thread(api.close)
+        await asyncio.to_thread(registry.close)
         store.close()
 
 
