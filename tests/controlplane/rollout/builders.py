@@ -29,10 +29,12 @@ def even(entities: list[EntitySpec]) -> list[TrafficRoute]:
     return [TrafficRoute(entity.name, 100 if number == 0 else 0) for number, entity in enumerate(entities)]
 
 
-def begin(endpoint: Endpoint, entities: list[EntitySpec], traffic: list[TrafficRoute] | None = None) -> Endpoint:
+def begin(
+    endpoint: Endpoint, entities: list[EntitySpec], traffic: list[TrafficRoute] | None = None, *, now_ms: int = NOW_MS
+) -> Endpoint:
     """An update in progress."""
     artifacts = {(each.entity_name, each.entity_version): f"/models/{each.entity_version}" for each in entities}
-    return lifecycle.begin_update(endpoint, entities, traffic or even(entities), artifacts, creator="me", now_ms=NOW_MS)
+    return lifecycle.begin_update(endpoint, entities, traffic or even(entities), artifacts, creator="me", now_ms=now_ms)
 
 
 def empty(name: str = "ep") -> Endpoint:
