@@ -43,7 +43,7 @@ async def run(settings: Settings) -> None:
     endpoints.load()
     fleet = WatchedMap[str, Replica]()
     hub = Hub(clock, lease=settings.envoy_lease)
-    runtime = ProcessRuntime(parse_address(settings.worker_host_address), fleet)
+    runtime = ProcessRuntime(Address.parse(settings.worker_host_address), fleet)
     registry = Registry(settings.mlflow_uri)
     registry.warm()
     supervisor = Supervisor(
@@ -74,13 +74,13 @@ async def run(settings: Settings) -> None:
             status=status,
         )
     )
-    api = serve_api(app, parse_address(settings.api_address), settings.api_threads)
+    api = serve_api(app, Address.parse(settings.api_address), settings.api_threads)
     try:
         async with asyncio.TaskGroup() as tasks:
             parts = [
                 tasks.create_task(runtime.run(), name="runtime"),
                 tasks.create_task(supervisor.run(), name="supervisor"),
-                tasks.create_task(_xds(hub, supervisor, parse_address(settings.xds_address)), name="xds"),
+                tasks.create_task(_xds(hub, supervisor, Address.parse(settings.xds_address)), name="xds"),
             ]
             await stopping.wait()
             for part in parts:
@@ -106,7 +106,7 @@ def gateway(settings: Settings) -> Gateway:
     """What the settings mean for Envoy."""
     return Gateway(
         public=Address(host=settings.host, port=settings.port),
-        api=parse_address(settings.api_address),
+        api=Address.parse(settings.api_address),
         request_timeout=settings.request_timeout,
         jwks="" if settings.no_auth else keys.load_or_make(settings.state_dir / "keys").jwks,
     )
@@ -122,16 +122,6 @@ def _replica_status(replica: Replica) -> dict[str, object]:
         "attempt": replica.attempt,
         "message": replica.message,
     }
-
-
-def parse_address(text: str) -> Address:
-    """An address from `unix:<path>` or `<host>:<port>`; raises ValueError on anything else."""
-    if text.startswith("unix:"):
-        return Address(path=text.removeprefix("unix:"))
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit():
-        raise ValueError(f"{text!r} is neither unix:<path> nor <host>:<port>")
-    return Address(host=host, port=int(port))
 
 
 def main() -> None:

@@ -39,6 +39,16 @@ class Address:
     def __str__(self) -> str:
         return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
 
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """An address from `unix:<path>` or `<host>:<port>`; raises ValueError on anything else."""
+        if text.startswith("unix:"):
+            return cls(path=text.removeprefix("unix:"))
+        host, colon, port = text.rpartition(":")
+        if not colon or not port.isdigit():
+            raise ValueError(f"{text!r} is neither unix:<path> nor <host>:<port>")
+        return cls(host=host, port=int(port))
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSpec:

@@ -7,7 +7,6 @@ import string
 from importlib import resources
 from pathlib import Path
 
-from controlplane.app import parse_address
 from controlplane.domain import Address
 from controlplane.settings import Settings
 
@@ -20,7 +19,7 @@ def write_bootstrap(settings: Settings) -> Path:
     filled = string.Template(_template()).substitute(
         WYE_NODE_ID=NODE_ID,
         WYE_ADMIN_ADDRESS=json.dumps({"pipe": {"path": str(admin_socket(settings)), "mode": 0o600}}),
-        WYE_XDS_SOCKET=_address(parse_address(settings.xds_address)),
+        WYE_XDS_SOCKET=_address(Address.parse(settings.xds_address)),
     )
     path = settings.run_dir / "envoy.yaml"
     path.write_text(filled)
