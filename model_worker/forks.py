@@ -61,7 +61,7 @@ class ForkServer:
         self._socket: socket.socket | None = None
         self._up = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._answers: deque[asyncio.Future[int]] = deque()
+        self._answers: deque[asyncio.Future[Child]] = deque()
         self._children: dict[int, asyncio.Future[int | None]] = {}
         self._pid: int | None = None
         self._last_failure = ""
@@ -90,15 +90,14 @@ class ForkServer:
             await self._up.wait()
             if self._socket is None:
                 raise ForkError(self._last_failure)
-            answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            answer: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
             self._answers.append(answer)
             line = json.dumps({"fork": task.to_json()}).encode() + b"\n"
             with contextlib.suppress(OSError):  # it has just ended; the answer will say how
                 sent = socket.send_fds(self._socket, [line], descriptors)
                 await asyncio.get_running_loop().sock_sendall(self._socket, line[sent:])
             # Shielded, so that a caller who gives up does not shift the answers of others.
-            pid = await asyncio.shield(answer)
-            return Child(pid, self._children[pid])
+            return await asyncio.shield(answer)
 
     async def _run_once(self) -> bool:
         """Start it, serve it until it ends; whether it ever got ready."""
@@ -149,9 +148,9 @@ class ForkServer:
             self._last_failure = ""
             self._up.set()
         elif "forked" in message:
-            pid = int(message["forked"])
-            self._children[pid] = asyncio.get_running_loop().create_future()
-            self._answer().set_result(pid)
+            child = Child(int(message["forked"]), asyncio.get_running_loop().create_future())
+            self._children[child.pid] = child.ended
+            self._answer().set_result(child)
         elif "refused" in message:
             self._answer().set_exception(ForkError(message["refused"]))
         elif "exited" in message:
@@ -159,7 +158,7 @@ class ForkServer:
             if not ended.done():
                 ended.set_result(int(message["status"]))
 
-    def _answer(self) -> asyncio.Future[int]:
+    def _answer(self) -> asyncio.Future[Child]:
         return self._answers.popleft()
 
     def _abandon(self) -> None:

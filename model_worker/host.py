@@ -131,6 +131,7 @@ class Host:
             self._replicas[spec.id] = replica
         elif replica.state.phase != protocol.FAILED or spec.id in self._lives:
             return
+        replica.begin()
         self._lives[spec.id] = asyncio.create_task(self._live(replica), name=f"replica {spec.id}")
 
     async def _live(self, replica: HostedReplica) -> None:

@@ -66,19 +66,24 @@ class HostedReplica:
         """The replica as it is now."""
         return self._state
 
-    async def attempt(self) -> None:
-        """Start a process for it and see it through to its end: FAILED, or, if it was stopped, ready to be forgotten."""
+    def begin(self) -> None:
+        """Say that there will be another attempt; `attempt` has to follow."""
         self._update(
             phase=protocol.STARTING, message="starting", permanent=False, pid=None, attempt=self._state.attempt + 1
         )
+
+    async def attempt(self) -> None:
+        """Start a process for it and see it through to its end: FAILED, or, if it was stopped, ready to be forgotten."""
         directory = self._around.directory / self._name
         try:
-            self._listener = self._listener or self._around.listeners.open(self._name)
-            self._update(address=self._listener.address, holds_connections=True)
-            directory.mkdir(mode=0o700, exist_ok=True)
-            await self._run_process(self._listener, directory)
+            if self._state.phase != protocol.STOPPING:
+                await self._run_process(directory)
         except (ForkError, ListenerError, OSError) as error:
             self._fail(str(error), permanent=False)
+        except Exception as error:  # our own mistake must not leave a replica that nobody attends to
+            _logger.exception("replica %s", self._state.spec.id)
+            self._signal(signal.SIGKILL)
+            self._fail(f"the worker host failed: {error!r}", permanent=False)
         finally:
             self._child = None
             if self._killing is not None:
@@ -107,8 +112,11 @@ class HostedReplica:
             self._listener.close()
             self._listener = None
 
-    async def _run_process(self, listener: Listener, directory: Path) -> None:
+    async def _run_process(self, directory: Path) -> None:
         around, spec = self._around, self._state.spec
+        listener = self._listener = self._listener or around.listeners.open(self._name)
+        self._update(address=listener.address, holds_connections=True)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
         task = Task(
             title=spec.title,
             artifact_uri=_absolute(spec.artifact_uri),
