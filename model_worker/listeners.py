@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ BACKLOG = 4096
 
 #: The kernel's room for a Unix socket's path, less the closing zero (Linux; macOS has 103).
 MAX_PATH = 107
+
+#: What replicas' sockets are called, as far as it tells them from others in the same directory.
+_NAME = re.compile(r"[0-9a-f]{8}-[0-9]+")
 
 
 class ListenerError(Exception):
@@ -82,9 +86,9 @@ class UnixListeners:
         return Listener(listener, {"path": str(path)}, path)
 
     def sweep(self) -> None:
-        """Remove the files of sockets that nobody listens at, as a killed host leaves them."""
+        """Remove the files of sockets that nobody listens at, as a killed host leaves them; others' files stay."""
         for path in self._directory.glob("*.sock"):
-            if not answers(path):
+            if _NAME.fullmatch(path.stem) and not answers(path):
                 path.unlink(missing_ok=True)
 
 

@@ -192,14 +192,18 @@ def test_a_socket_directory_that_is_too_long_is_refused(directory: Path) -> None
 
 
 def test_a_socket_that_nobody_listens_at_is_swept(directory: Path) -> None:
-    """Files left by a killed host go, sockets in use stay."""
+    """Files left by a killed host go; sockets in use stay, and so do those of other programs."""
     listeners = UnixListeners(directory, longest_name=17)
-    kept, left = listeners.open("kept"), listeners.open("left")
+    kept, left = listeners.open("01234567-1"), listeners.open("01234567-2")
+    others = listeners.open("xds")
     left.socket.close()
+    others.socket.close()
     listeners.sweep()
-    assert [path.name for path in directory.glob("*.sock")] == ["kept.sock"]
-    assert answers(directory / "kept.sock")
+    assert {path.name for path in directory.glob("*.sock")} == {"01234567-1.sock", "xds.sock"}
+    assert answers(directory / "01234567-1.sock")
+    assert not answers(directory / "xds.sock")
     kept.close()
+    others.close()
     assert list(directory.iterdir()) == []
 
 
