@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from flask import Blueprint, Response, request
 
 from controlplane.api import artifacts
@@ -32,12 +30,13 @@ def blueprint(deps: Deps) -> Blueprint:
 
         def begin(present: Endpoint) -> Endpoint:
             return lifecycle.begin_update(
-                replace(present, echoed=asked.with_echoed(present.echoed)),
+                present,
                 asked.entities,
                 asked.traffic,
                 known,
                 creator=creator,
                 now_ms=now_ms,
+                echoed=asked.echoed,
             )
 
         endpoint = change(deps, endpoint, begin)
@@ -46,6 +45,6 @@ def blueprint(deps: Deps) -> Blueprint:
     @calls.get("/config-versions")
     def versions(name: str) -> Response:
         endpoint = find(deps, name)
-        return answer({"config_versions": [config_version(config) for config in deps.store.versions(endpoint.id)]})
+        return answer({"config_versions": [config_version(past) for past in deps.store.history(endpoint.id)]})
 
     return calls

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from flask import Blueprint, Response, request
 
 from controlplane.api import artifacts
@@ -68,10 +66,11 @@ def new_endpoint(deps: Deps, asked: CreateRequest, creator: str) -> Endpoint:
     if asked.config is None:
         return endpoint
     return lifecycle.begin_update(
-        replace(endpoint, echoed=asked.config.with_echoed(endpoint.echoed)),
+        endpoint,
         asked.config.entities,
         asked.config.traffic,
         artifacts.resolve(asked.config, deps.registry),
         creator=creator,
         now_ms=now_ms,
+        echoed=asked.config.echoed,
     )

@@ -31,12 +31,35 @@ class Tag:
     value: str = ""
 
 
+class LimitKey(StrEnum):
+    """Whose calls a rate limit counts; the strings are the API's."""
+
+    #: All calls of the endpoint together.
+    ENDPOINT = "endpoint"
+    #: Each user's own, or one user's when the limit names a principal.
+    USER = "user"
+    #: All calls of a group's members together.
+    USER_GROUP = "user_group"
+    SERVICE_PRINCIPAL = "service_principal"
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `calls` a minute."""
+
+    calls: int
+    key: LimitKey = LimitKey.ENDPOINT
+    #: The user, group or service principal that is meant; "" for all alike.
+    principal: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class EntitySpec:
-    """A served entity as the user asked for it, defaults filled in; two equal specs may share replicas."""
+    """A served entity as the user asked for it, defaults filled in."""
 
     name: str
     entity_name: str
+    #: A number; "" only in a request that names an alias which has not been looked up yet.
     entity_version: str
     workload_size: WorkloadSize | None = WorkloadSize.SMALL
     workload_type: str = "CPU"
@@ -44,8 +67,18 @@ class EntitySpec:
     min_provisioned_concurrency: int | None = None
     max_provisioned_concurrency: int | None = None
     environment_vars: tuple[tuple[str, str], ...] = ()
+    #: The registered model's alias that `entity_version` was looked up by, "" when a number was asked for.
+    alias: str = ""
     #: Accepted, kept and echoed, without a meaning here: (field, canonical JSON text), sorted by field.
     echoed: tuple[tuple[str, str], ...] = ()
+
+    def shares_replicas(self, other: EntitySpec) -> bool:
+        """True when the other one's replicas are as many as this one asks for at least, and are made from the same."""
+        return self._made_of() == other._made_of()
+
+    def _made_of(self) -> tuple[object, ...]:
+        least, _ = self.concurrency
+        return self.name, self.entity_name, self.entity_version, least, self.environment_vars
 
     @property
     def concurrency(self) -> tuple[int, int]:
@@ -53,7 +86,9 @@ class EntitySpec:
         if self.workload_size is None:
             least = self.min_provisioned_concurrency or 4
             return least, max(least, self.max_provisioned_concurrency or least)
-        return {WorkloadSize.SMALL: (4, 4), WorkloadSize.MEDIUM: (8, 16), WorkloadSize.LARGE: (16, 64)}[self.workload_size]
+        return {WorkloadSize.SMALL: (4, 4), WorkloadSize.MEDIUM: (8, 16), WorkloadSize.LARGE: (16, 64)}[
+            self.workload_size
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +126,22 @@ class EndpointConfig:
     entities: tuple[ServedEntity, ...]
     traffic: tuple[TrafficRoute, ...]
     started_ms: int
+    #: Accepted, kept and echoed with the config: (field, canonical JSON text), sorted by field.
+    echoed: tuple[tuple[str, str], ...] = ()
 
     def entity(self, name: str) -> ServedEntity | None:
         """The entity of that name, or None."""
         return next((entity for entity in self.entities if entity.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class PastConfig:
+    """A config version of the history, and what became of it."""
+
+    config: EndpointConfig
+    #: IN_PROGRESS until it ended; then NOT_UPDATING when it took the traffic, else why it did not.
+    result: UpdateState
+    ended_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +170,21 @@ class Endpoint:
     description: str = ""
     tags: tuple[Tag, ...] = ()
     route_optimized: bool = False
+    #: True while its owner has stopped it: no replicas, and queries are refused.
+    suspended: bool = False
+    #: Those of the deprecated call, which GET does not show.
+    rate_limits: tuple[RateLimit, ...] = ()
+    #: Those of the AI gateway, whose settings are among `echoed` as they were sent.
+    gateway_limits: tuple[RateLimit, ...] = ()
     #: Accepted, kept and echoed at the endpoint's top level: (field, canonical JSON text), sorted by field.
     echoed: tuple[tuple[str, str], ...] = ()
     #: Counts stored changes of this endpoint; the store refuses a write that was made from an older one.
     revision: int = field(default=0)
+
+    @property
+    def limits(self) -> tuple[RateLimit, ...]:
+        """All rate limits that calls of this endpoint are held to."""
+        return (*self.rate_limits, *self.gateway_limits)
 
     @property
     def latest_version(self) -> int:

@@ -55,7 +55,7 @@ def _routed(endpoint: Endpoint, observed: Observed) -> EndpointConfig | None:
         fresh = (entity for entity in pending.entities if entity.generation == pending.version)
         if all(observed.is_ready(endpoint.id, entity) for entity in fresh):
             return pending
-    return endpoint.active
+    return endpoint.active if not endpoint.suspended else None
 
 
 def _lingering(

@@ -82,6 +82,6 @@ def new_entities(endpoint: Endpoint) -> tuple[ServedEntity, ...]:
 
 
 def wanted_entities(endpoint: Endpoint) -> Iterable[ServedEntity]:
-    """Every entity that replicas are kept for: those of the active config and those being brought up."""
-    yield from endpoint.active.entities if endpoint.active else ()
+    """Every entity that replicas are kept for: those of the active config, unless it is stopped, and new ones."""
+    yield from endpoint.active.entities if endpoint.active and not endpoint.suspended else ()
     yield from new_entities(endpoint)

@@ -24,13 +24,8 @@ class ConfigRequest:
     traffic: tuple[TrafficRoute, ...]
     #: Where each entity stands in the body, for problems that are found later.
     paths: tuple[str, ...]
-    #: As `Endpoint.echoed`: the fields of the config that are only kept.
+    #: As `EndpointConfig.echoed`.
     echoed: tuple[tuple[str, str], ...] = ()
-
-    def with_echoed(self, endpoint_echoed: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-        """`Endpoint.echoed` after this config: what belongs to the config is replaced, the rest stays."""
-        rest = ((field, text) for field, text in endpoint_echoed if field not in KEPT_CONFIG_FIELDS)
-        return tuple(sorted((*rest, *self.echoed)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 
-from controlplane.domain import Endpoint, EndpointConfig, Replica, ServedEntity
+from controlplane.domain import Endpoint, EndpointConfig, PastConfig, Replica, ServedEntity
 from controlplane.schema.status import EntityStatus, active_status, is_ready, pending_status
 from controlplane.schema.text import JsonObject
 
@@ -23,9 +23,9 @@ class Permission(StrEnum):
     CAN_MANAGE = "CAN_MANAGE"
 
 
-#: Kept fields that stand at the endpoint's top level. `rate_limits` is never given back, as in the original.
-_ECHOED_DETAILS = ("ai_gateway", "budget_policy_id", "email_notifications", "telemetry_config")
-_ECHOED_SUMMARY = ("ai_gateway", "budget_policy_id", "telemetry_config")
+#: Kept fields that stand at the endpoint's top level. Rate limits of their own are never given back, as in the original.
+_ECHOED_SUMMARY = ("ai_gateway", "budget_policy_id", "telemetry_config", "usage_policy_id")
+_ECHOED_DETAILS = (*_ECHOED_SUMMARY, "email_notifications")
 _ECHOED_CONFIG = ("auto_capture_config",)
 _ECHOED_ENTITY = ("instance_profile_arn",)
 
@@ -37,11 +37,11 @@ def endpoint_details(
     replicas = tuple(replicas)
     answer = _head(endpoint, replicas)
     if endpoint.active is not None:
-        answer["config"] = _config(endpoint, endpoint.active, lambda entity: active_status(endpoint, entity, replicas))
+        answer["config"] = _config(endpoint.active, lambda entity: active_status(endpoint, entity, replicas))
     if endpoint.pending is not None:
         answer["pending_config"] = {
             "start_time": endpoint.pending.started_ms,
-            **_config(endpoint, endpoint.pending, lambda entity: pending_status(endpoint, entity, replicas)),
+            **_config(endpoint.pending, lambda entity: pending_status(endpoint, entity, replicas)),
         }
     return {
         **answer,
@@ -63,14 +63,19 @@ def endpoint_summary(endpoint: Endpoint, replicas: Iterable[Replica]) -> JsonObj
     return {**answer, **_echoed(endpoint.echoed, _ECHOED_SUMMARY)}
 
 
-def config_version(config: EndpointConfig) -> JsonObject:
-    """One config version of the history: what was asked for, without a condition."""
+def config_version(past: PastConfig) -> JsonObject:
+    """One config version of the history: what was asked for, and how its update ended."""
+    config = past.config
+    ended = {} if past.ended_ms is None else {"end_time": past.ended_ms}
     return {
         "config_version": config.version,
         "start_time": config.started_ms,
+        **ended,
+        "state": {"config_update": past.result.value},
         "served_entities": [_entity(entity, "entity", None) for entity in config.entities],
         "served_models": [_entity(entity, "model", None) for entity in config.entities],
         "traffic_config": _traffic(config),
+        **_echoed(config.echoed, _ECHOED_CONFIG),
     }
 
 
@@ -84,21 +89,21 @@ def _head(endpoint: Endpoint, replicas: Iterable[Replica]) -> JsonObject:
         "state": {
             "ready": "READY" if is_ready(endpoint, replicas) else "NOT_READY",
             "config_update": endpoint.update.value,
-            "suspend": "NOT_SUSPENDED",
+            "suspend": "STOPPED" if endpoint.suspended else "NOT_SUSPENDED",
         },
         "tags": [{"key": tag.key, "value": tag.value} for tag in endpoint.tags],
         "description": endpoint.description,
     }
 
 
-def _config(endpoint: Endpoint, config: EndpointConfig, status: Callable[[ServedEntity], EntityStatus]) -> JsonObject:
+def _config(config: EndpointConfig, status: Callable[[ServedEntity], EntityStatus]) -> JsonObject:
     entities = [(entity, status(entity)) for entity in config.entities]
     return {
         "config_version": config.version,
         "served_entities": [_entity(entity, "entity", said) for entity, said in entities],
         "served_models": [_entity(entity, "model", said) for entity, said in entities],
         "traffic_config": _traffic(config),
-        **_echoed(endpoint.echoed, _ECHOED_CONFIG),
+        **_echoed(config.echoed, _ECHOED_CONFIG),
     }
 
 
@@ -107,6 +112,7 @@ def _identity(entity: ServedEntity, spelling: str) -> JsonObject:
         "name": entity.name,
         f"{spelling}_name": entity.spec.entity_name,
         f"{spelling}_version": entity.spec.entity_version,
+        **({f"{spelling}_version_alias": entity.spec.alias} if entity.spec.alias else {}),
     }
 
 

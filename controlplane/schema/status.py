@@ -12,6 +12,7 @@ CREATING = "Creating resources for served entity."
 RECOVERING = "No replica is running; one will be started."
 ABORTED = "Served model creation aborted because the endpoint update did not succeed."
 CANCELED = "Served model creation aborted because the endpoint update was canceled."
+STOPPED = "The endpoint is stopped; config:start starts it."
 
 
 class DeploymentState(StrEnum):
@@ -37,6 +38,8 @@ READY = EntityStatus(DeploymentState.READY)
 
 def active_status(endpoint: Endpoint, entity: ServedEntity, replicas: Iterable[Replica]) -> EntityStatus:
     """The condition of an entity of the active config: READY as long as one replica is."""
+    if endpoint.suspended:
+        return EntityStatus(DeploymentState.ABORTED, STOPPED)
     mine = _replicas_of(endpoint, entity, replicas)
     if _any_ready(mine):
         return READY
@@ -49,19 +52,20 @@ def pending_status(endpoint: Endpoint, entity: ServedEntity, replicas: Iterable[
     if outcome is not None:
         state = DeploymentState.FAILED if outcome.failed else DeploymentState.ABORTED
         return EntityStatus(state, outcome.message or ABORTED)
+    if endpoint.update is UpdateState.UPDATE_CANCELED:
+        return EntityStatus(DeploymentState.ABORTED, CANCELED)
     mine = _replicas_of(endpoint, entity, replicas)
     if _any_ready(mine):
         return READY
     if endpoint.update is UpdateState.IN_PROGRESS:
         return EntityStatus(DeploymentState.CREATING, _last_words(mine) or CREATING)
-    canceled = endpoint.update is UpdateState.UPDATE_CANCELED
-    return EntityStatus(DeploymentState.ABORTED, CANCELED if canceled else ABORTED)
+    return EntityStatus(DeploymentState.ABORTED, ABORTED)
 
 
 def is_ready(endpoint: Endpoint, replicas: Iterable[Replica]) -> bool:
     """Whether every entity of the active config serves; says nothing of the pending one."""
     config = endpoint.active
-    if config is None:
+    if config is None or endpoint.suspended:
         return False
     ready = {replica.deployment for replica in replicas if replica.phase is Phase.READY}
     return all(_deployment(endpoint, entity) in ready for entity in config.entities)

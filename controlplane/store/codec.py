@@ -14,7 +14,9 @@ from controlplane.domain import (
     Endpoint,
     EndpointConfig,
     EntitySpec,
+    LimitKey,
     Outcome,
+    RateLimit,
     ServedEntity,
     Tag,
     TrafficRoute,
@@ -41,6 +43,9 @@ def encode_endpoint(endpoint: Endpoint) -> str:
             "description": endpoint.description,
             "tags": [[tag.key, tag.value] for tag in endpoint.tags],
             "route_optimized": endpoint.route_optimized,
+            "suspended": endpoint.suspended,
+            "rate_limits": _limits(endpoint.rate_limits),
+            "gateway_limits": _limits(endpoint.gateway_limits),
             "echoed": endpoint.echoed,
             "revision": endpoint.revision,
         }
@@ -64,6 +69,9 @@ def decode_endpoint(document: str) -> Endpoint:
         description=data.get("description", ""),
         tags=tuple(Tag(*tag) for tag in data.get("tags", ())),
         route_optimized=data.get("route_optimized", False),
+        suspended=data.get("suspended", False),
+        rate_limits=_read_limits(data.get("rate_limits", ())),
+        gateway_limits=_read_limits(data.get("gateway_limits", ())),
         echoed=_pairs(data.get("echoed", ())),
         revision=data["revision"],
     )
@@ -89,6 +97,7 @@ def _config(config: EndpointConfig) -> JsonObject:
         "entities": [_entity(entity) for entity in config.entities],
         "traffic": [[route.served_entity, route.percent] for route in config.traffic],
         "started_ms": config.started_ms,
+        "echoed": config.echoed,
     }
 
 
@@ -98,6 +107,7 @@ def _read_config(data: JsonObject) -> EndpointConfig:
         entities=tuple(_read_entity(entity) for entity in data["entities"]),
         traffic=tuple(TrafficRoute(*route) for route in data["traffic"]),
         started_ms=data["started_ms"],
+        echoed=_pairs(data.get("echoed", ())),
     )
 
 
@@ -132,6 +142,7 @@ def _spec(spec: EntitySpec) -> JsonObject:
         "min_provisioned_concurrency": spec.min_provisioned_concurrency,
         "max_provisioned_concurrency": spec.max_provisioned_concurrency,
         "environment_vars": spec.environment_vars,
+        "alias": spec.alias,
         "echoed": spec.echoed,
     }
 
@@ -148,8 +159,17 @@ def _read_spec(data: JsonObject) -> EntitySpec:
         min_provisioned_concurrency=data.get("min_provisioned_concurrency"),
         max_provisioned_concurrency=data.get("max_provisioned_concurrency"),
         environment_vars=_pairs(data.get("environment_vars", ())),
+        alias=data.get("alias", ""),
         echoed=_pairs(data.get("echoed", ())),
     )
+
+
+def _limits(limits: tuple[RateLimit, ...]) -> list[list[object]]:
+    return [[limit.calls, limit.key.value, limit.principal] for limit in limits]
+
+
+def _read_limits(limits: Any) -> tuple[RateLimit, ...]:
+    return tuple(RateLimit(calls, LimitKey(key), principal) for calls, key, principal in limits)
 
 
 def _pairs(pairs: Any) -> tuple[tuple[str, str], ...]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy import Connection, delete, exists, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
-from controlplane.domain import Endpoint, EndpointConfig, Problem, ProblemCode, ProblemError, UpdateState
+from controlplane.domain import Endpoint, PastConfig, Problem, ProblemCode, ProblemError, UpdateState
 from controlplane.store.codec import decode_config, decode_endpoint, encode_config, encode_endpoint
 from controlplane.store.database import WAIT_SECONDS, open_database, plain_words
 from controlplane.store.errors import StaleWriteError
-from controlplane.store.tables import config_versions, endpoints
+from controlplane.store.tables import config_versions, endpoints, kept_logs
+
+#: Of how many failed versions an endpoint's logs are kept.
+KEPT_FAILURES = 20
 
 
 class Store:
@@ -84,16 +88,57 @@ class Store:
         with plain_words(self._engine), self._engine.begin() as connection:
             connection.execute(delete(endpoints).where(endpoints.c.id == endpoint_id))
 
-    def versions(self, endpoint_id: str) -> list[EndpointConfig]:
+    def history(self, endpoint_id: str) -> list[PastConfig]:
         """Every config version that was ever accepted for the endpoint, oldest first."""
+        table = config_versions.c
         statement = (
-            select(config_versions.c.document)
-            .where(config_versions.c.endpoint_id == endpoint_id)
-            .order_by(config_versions.c.version)
+            select(table.document, table.result, table.ended_ms)
+            .where(table.endpoint_id == endpoint_id)
+            .order_by(table.version)
         )
         with plain_words(self._engine), self._engine.connect() as connection:
             rows = connection.execute(statement).all()
-        return [decode_config(document) for (document,) in rows]
+        return [
+            PastConfig(decode_config(document), UpdateState(result or UpdateState.NOT_UPDATING), ended_ms)
+            for document, result, ended_ms in rows
+        ]
+
+    def keep_logs(self, endpoint_id: str, version: int, logs: Mapping[str, str]) -> None:
+        """Keep what the replicas of each served entity of a failed version have printed.
+
+        Of an endpoint the latest KEPT_FAILURES versions are kept; one that is gone keeps nothing. What is kept once
+        stays as it is.
+        """
+        table = kept_logs.c
+        with plain_words(self._engine), self._engine.begin() as connection:
+            for entity, text in logs.items():
+                there = exists().where(endpoints.c.id == endpoint_id)
+                new = ~exists().where(
+                    table.endpoint_id == endpoint_id, table.version == version, table.entity == entity
+                )
+                row = select(
+                    literal(endpoint_id), literal(version), literal(entity), literal(text.replace(chr(0), ""))
+                ).where(there, new)
+                connection.execute(insert(kept_logs).from_select(["endpoint_id", "version", "entity", "text"], row))
+            kept = (
+                select(table.version)
+                .where(table.endpoint_id == endpoint_id)
+                .distinct()
+                .order_by(table.version.desc())
+                .limit(KEPT_FAILURES)
+            )
+            connection.execute(
+                delete(kept_logs).where(table.endpoint_id == endpoint_id, table.version.not_in(kept.scalar_subquery()))
+            )
+
+    def kept_log(self, endpoint_id: str, version: int, entity: str) -> str | None:
+        """What was kept of a served entity of a version that failed, or None."""
+        table = kept_logs.c
+        statement = select(table.text).where(
+            table.endpoint_id == endpoint_id, table.version == version, table.entity == entity
+        )
+        with plain_words(self._engine), self._engine.connect() as connection:
+            return connection.execute(statement).scalar()
 
 
 def name_taken(name: str) -> ProblemError:
@@ -108,10 +153,21 @@ def name_taken(name: str) -> ProblemError:
 
 
 def _keep_version(connection: Connection, endpoint: Endpoint) -> None:
-    """Add the pending config to the history unless it is there; its endpoint's row is locked by this transaction."""
-    config = endpoint.pending
-    if config is None or endpoint.update is not UpdateState.IN_PROGRESS:
+    """Add the pending config to the history, or note how it ended; its endpoint's row is locked by this transaction."""
+    table = config_versions.c
+    config = endpoint.pending or endpoint.active
+    if config is None:
         return
-    row = select(literal(endpoint.id), literal(config.version), literal(encode_config(config)))
-    present = exists().where(config_versions.c.endpoint_id == endpoint.id, config_versions.c.version == config.version)
-    connection.execute(insert(config_versions).from_select(["endpoint_id", "version", "document"], row.where(~present)))
+    this = (table.endpoint_id == endpoint.id, table.version == config.version)
+    if endpoint.update is not UpdateState.IN_PROGRESS:
+        result = {"result": endpoint.update.value, "ended_ms": endpoint.updated_ms}
+        unended = table.result == UpdateState.IN_PROGRESS.value
+        connection.execute(update(config_versions).where(*this, unended).values(result))
+        return
+    row = select(
+        literal(endpoint.id),
+        literal(config.version),
+        literal(encode_config(config)),
+        literal(UpdateState.IN_PROGRESS.value),
+    ).where(~exists().where(*this))
+    connection.execute(insert(config_versions).from_select(["endpoint_id", "version", "document", "result"], row))

@@ -16,11 +16,23 @@ endpoints = Table(
     Column("document", Text, nullable=False),
 )
 
-#: Every accepted config version, whatever became of it. Rows are only ever added, and go with their endpoint.
+#: Every accepted config version and, once its update has ended, what became of it. Rows go with their endpoint.
 config_versions = Table(
     "config_versions",
     metadata,
     Column("endpoint_id", String(64), ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("document", Text, nullable=False),
+    Column("result", String(32)),
+    Column("ended_ms", BigInteger),
+)
+
+#: What the replicas of updates that failed had printed, for when they and their files are gone.
+kept_logs = Table(
+    "kept_logs",
+    metadata,
+    Column("endpoint_id", String(64), ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("entity", String(63), primary_key=True),
+    Column("text", Text, nullable=False),
 )

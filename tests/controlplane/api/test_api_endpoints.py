@@ -138,7 +138,7 @@ def test_delete_works_in_the_middle_of_an_update(api: Api) -> None:
     assert (answer.status_code, answer.get_json()) == (200, {})
     assert api.client.get(f"{PATH}/e").status_code == 404
     assert api.client.delete(f"{PATH}/e").status_code == 404
-    assert api.store.versions(first["id"]) == []
+    assert api.store.history(first["id"]) == []
     second = api.client.post(PATH, json={"name": "e", "config": config()}).get_json()
     assert second["id"] != first["id"]
     assert second["pending_config"]["config_version"] == 1

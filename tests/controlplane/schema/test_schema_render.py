@@ -18,11 +18,13 @@ from controlplane.domain import (
     Endpoint,
     EntitySpec,
     Outcome,
+    PastConfig,
     Phase,
     Replica,
     ServedEntity,
     Tag,
     TrafficRoute,
+    UpdateState,
 )
 from controlplane.rollout import lifecycle
 from controlplane.schema import Permission, config_version, endpoint_details, endpoint_summary
@@ -247,14 +249,18 @@ def test_a_config_version_of_the_history_has_no_condition() -> None:
     """The history shows what was asked for, with the version and the time."""
     config = live().active
     assert config is not None
-    shown = config_version(config)
-    assert (shown["config_version"], shown["start_time"]) == (1, 1_739_900_000_001)
+    shown = config_version(PastConfig(config, UpdateState.UPDATE_FAILED, 7))
+    assert (shown["config_version"], shown["start_time"], shown["end_time"]) == (1, 1_739_900_000_001, 7)
+    assert shown["state"] == {"config_update": "UPDATE_FAILED"}
     assert all("state" not in entity for entity in shown["served_entities"] + shown["served_models"])
 
 
 def test_what_is_kept_of_the_config_is_shown_with_it() -> None:
     """An auto capture config is given back inside the config, where its sender put it."""
-    endpoint = replace(live(), echoed=(("auto_capture_config", '{"enabled":false}'),))
+    endpoint = live()
+    assert endpoint.active is not None
+    config = replace(endpoint.active, echoed=(("auto_capture_config", '{"enabled":false}'),))
+    endpoint = replace(endpoint, active=config)
     answer = endpoint_details(endpoint, ())
     assert answer["config"]["auto_capture_config"] == {"enabled": False}
     assert "auto_capture_config" not in answer

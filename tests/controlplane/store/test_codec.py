@@ -11,7 +11,9 @@ from controlplane.domain import (
     Endpoint,
     EndpointConfig,
     EntitySpec,
+    LimitKey,
     Outcome,
+    RateLimit,
     ServedEntity,
     Tag,
     TrafficRoute,
@@ -34,6 +36,7 @@ SPECS = st.builds(
     min_provisioned_concurrency=st.none() | NUMBER,
     max_provisioned_concurrency=st.none() | NUMBER,
     environment_vars=PAIRS,
+    alias=TEXT,
     echoed=PAIRS,
 )
 ENTITIES = st.builds(ServedEntity, SPECS, NUMBER, TEXT, TEXT, NUMBER)
@@ -43,7 +46,9 @@ CONFIGS = st.builds(
     entities=st.lists(ENTITIES, max_size=3).map(tuple),
     traffic=st.lists(st.builds(TrafficRoute, TEXT, st.integers(0, 100)), max_size=3).map(tuple),
     started_ms=NUMBER,
+    echoed=PAIRS,
 )
+LIMITS = st.lists(st.builds(RateLimit, NUMBER, st.sampled_from(LimitKey), TEXT), max_size=2).map(tuple)
 ENDPOINTS = st.builds(
     Endpoint,
     id=TEXT,
@@ -58,6 +63,9 @@ ENDPOINTS = st.builds(
     description=TEXT,
     tags=st.lists(st.builds(Tag, TEXT, TEXT), max_size=2).map(tuple),
     route_optimized=st.booleans(),
+    suspended=st.booleans(),
+    rate_limits=LIMITS,
+    gateway_limits=LIMITS,
     echoed=PAIRS,
     revision=NUMBER,
 )

@@ -11,10 +11,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.engine import make_url
 
-from controlplane.domain import Endpoint, EntitySpec, Outcome, ProblemCode, ProblemError, TrafficRoute
+from controlplane.domain import Endpoint, EntitySpec, Outcome, ProblemCode, ProblemError, TrafficRoute, UpdateState
 from controlplane.rollout import lifecycle
 from controlplane.store import StaleWriteError, Store
 from controlplane.store.database import open_database
+from controlplane.store.store import KEPT_FAILURES
 from controlplane.store.tables import metadata
 
 ARTIFACTS = {("m", "1"): "/m/1", ("m", "2"): "/m/2"}
@@ -124,8 +125,30 @@ def test_every_accepted_config_version_is_kept(store: Store) -> None:
     store.save(failed)
     third = updated(failed, 20)
     store.save(third)
-    assert store.versions(first.id) == [first.pending, second.pending, third.pending]
-    assert [config.version for config in store.versions(first.id)] == [1, 2, 3]
+    history = store.history(first.id)
+    assert [past.config for past in history] == [first.pending, second.pending, third.pending]
+    assert [(past.config.version, past.result, past.ended_ms) for past in history] == [
+        (1, UpdateState.NOT_UPDATING, 3),
+        (2, UpdateState.UPDATE_FAILED, 5),
+        (3, UpdateState.IN_PROGRESS, None),
+    ]
+
+
+def test_the_logs_of_a_failed_version_are_kept(store: Store) -> None:
+    """Per version and entity, the first text that was kept stays, of the latest versions, until the endpoint goes."""
+    endpoint = created()
+    store.insert(endpoint)
+    store.keep_logs(endpoint.id, 1, {"a": "no module\0 named x", "b": ""})
+    store.keep_logs(endpoint.id, 1, {"a": "later"})
+    store.keep_logs("absent", 1, {"a": "x"})
+    assert store.kept_log(endpoint.id, 1, "a") == "no module named x"
+    assert store.kept_log(endpoint.id, 1, "b") == ""
+    assert [store.kept_log(endpoint.id, 2, "a"), store.kept_log("absent", 1, "a")] == [None, None]
+    for version in range(2, KEPT_FAILURES + 2):
+        store.keep_logs(endpoint.id, version, {"a": "x"})
+    assert [store.kept_log(endpoint.id, version, "a") for version in (1, 2)] == [None, "x"]
+    store.delete(endpoint.id)
+    assert store.kept_log(endpoint.id, 2, "a") is None
 
 
 def test_the_history_goes_with_the_endpoint(store: Store) -> None:
@@ -133,15 +156,15 @@ def test_the_history_goes_with_the_endpoint(store: Store) -> None:
     store.insert(created())
     store.delete("id-of-e")
     store.delete("id-of-e")
-    assert store.versions("id-of-e") == []
+    assert store.history("id-of-e") == []
     store.insert(replace(created(), id="new"))
-    assert len(store.versions("new")) == 1
+    assert len(store.history("new")) == 1
 
 
 def test_an_endpoint_without_a_config_has_no_history(store: Store) -> None:
     """Nothing was accepted, so nothing is kept."""
     store.insert(lifecycle.create(endpoint_id="1", name="e", creator="me", now_ms=1))
-    assert store.versions("1") == []
+    assert store.history("1") == []
 
 
 def test_any_text_can_be_stored(store: Store) -> None:
