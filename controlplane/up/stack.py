@@ -101,7 +101,7 @@ class Stack:
         environment = {**os.environ, **settings.environment(), "PYTHONUNBUFFERED": "1"}
         host = [sys.executable, "-m", "model_worker.host"]
         host += ["--listen", settings.worker_host_address, "--socket-dir", str(settings.run_dir)]
-        host += ["--log-dir", str(settings.log_dir / "replicas")]
+        host += ["--log-dir", str(settings.log_dir / "replicas"), "--stop-grace", "8"]
         for name, command, patience in (
             ("worker_host", host, 10.0),
             ("controlplane", [sys.executable, "-m", "controlplane"], 10.0),

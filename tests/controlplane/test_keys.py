@@ -1,0 +1,36 @@
+"""The signing key and the admin's token: made once, private, and verifiable with the published key set."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import jwt
+
+from controlplane import keys
+
+
+def test_keys_are_made_once_and_only_their_owner_can_read_them(tmp_path: Path) -> None:
+    """A second start has the same token; neither file is readable by others."""
+    first, second = keys.load_or_make(tmp_path / "keys"), keys.load_or_make(tmp_path / "keys")
+    assert first == second
+    assert {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "keys").iterdir()} == {0o600}
+    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
+
+
+def test_the_admin_token_verifies_with_the_key_set_that_envoy_gets(tmp_path: Path) -> None:
+    """Issuer, user and group are in it; another installation's key does not verify it."""
+    made, other = keys.load_or_make(tmp_path / "one"), keys.load_or_make(tmp_path / "two")
+
+    def claims(jwks: str) -> dict[str, object]:
+        (key,) = json.loads(jwks)["keys"]
+        return jwt.decode(made.admin_token, jwt.PyJWK(key), algorithms=["EdDSA"], issuer="wye")
+
+    assert claims(made.jwks)["sub"] == "admin"
+    assert claims(made.jwks)["groups"] == ["admins"]
+    try:
+        claims(other.jwks)
+    except jwt.InvalidSignatureError:
+        return
+    raise AssertionError("a stranger's key verified the token")
