@@ -2,8 +2,8 @@
 
 For tests, here and elsewhere; `testing.FakeEnvoy` puts it behind a real gRPC stream. Measured habits of Envoy 1.40 that
 it keeps: a cluster that was added or changed is warming until endpoints (or the word that there are none) arrive after
-it; the ACK for clusters is held back until all are warm; endpoints are asked for per cluster and routes per scope, and
-given up with them.
+it; the ACK for clusters is held back until all are warm, and so is the first request for clusters on a new stream;
+endpoints are asked for per cluster and routes per scope, and given up with them; the removal of routes is ignored.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ _CLASSES = message_classes(
 )
 
 Request = DeltaRequest | SotwRequest
+
+#: The order in which Envoy asks again on a new stream.
+_ORDER = (TypeUrl.CLUSTER, TypeUrl.ENDPOINTS, TypeUrl.LISTENER, TypeUrl.SCOPE, TypeUrl.ROUTES)
 
 
 class _Named(Protocol):
@@ -94,6 +97,7 @@ class EnvoyModel:
     _last_nonce: dict[str, str] = field(default_factory=dict)
     _last_version: dict[str, str] = field(default_factory=dict)
     _introduced: bool = False
+    _clusters_deferred: bool = False
 
     def versions(self, type_url: str) -> dict[str, str]:
         """Name -> version of what the client has of one type."""
@@ -104,13 +108,17 @@ class EnvoyModel:
         self._introduced = False
         self._last_nonce.clear()
         self._unanswered.clear()
+        self._clusters_deferred = False
         types = list(self.subscribed)
         if self.follows and not types:
             types = [TypeUrl.CLUSTER, TypeUrl.LISTENER, TypeUrl.SCOPE]
         requests: list[Request] = []
-        for type_url in types:
+        for type_url in sorted(types, key=lambda each: (_ORDER.index(each) if each in _ORDER else len(_ORDER), each)):
             names = self.subscribed.setdefault(type_url, {"*"} if self.follows else set())
-            requests += self._first(type_url, names)
+            if type_url == TypeUrl.CLUSTER and self.warming:
+                self._clusters_deferred = True
+            else:
+                requests += self._first(type_url, names)
         return requests
 
     def subscribe(self, type_url: str, names: Iterable[str] = (), unsubscribe: Iterable[str] = ()) -> list[Request]:
@@ -133,7 +141,12 @@ class EnvoyModel:
         """Take a response: apply what is fine in it, answer it, and ask for what follows from it."""
         self.received.append(response)
         self._last_nonce[response.type_url] = response.nonce
-        errors = {resource.name: words for resource in response.resources if (words := self.refusal(resource))}
+        present = self.versions(response.type_url)
+        errors = {
+            resource.name: words
+            for resource in response.resources
+            if present.get(resource.name) != resource.version and (words := self.refusal(resource))
+        }
         changed = self._apply(response, errors)
         error = "Error adding/updating: " + ", ".join(f"{name}: {words}" for name, words in errors.items())
         requests = self._follow(response, changed) if self.follows else []
@@ -151,7 +164,11 @@ class EnvoyModel:
         return self._answers()
 
     def _answers(self) -> list[Request]:
-        kept, requests = [], []
+        kept: list[tuple[Received, str | None]] = []
+        requests: list[Request] = []
+        if self._clusters_deferred and not self.warming:
+            self._clusters_deferred = False
+            requests += self._first(TypeUrl.CLUSTER, self.subscribed[TypeUrl.CLUSTER])
         for response, error in self._unanswered:
             held = response.type_url == TypeUrl.CLUSTER and self.warming
             if held or response.type_url in self.mute:
@@ -215,27 +232,26 @@ class EnvoyModel:
         if self.variant is Variant.SOTW:
             return [self._sotw(type_url)]
         names = sorted(names)
-        # The old style of saying "all" is to say nothing.
         subscribe = () if names == ["*"] else names
         return [self._delta(type_url, subscribe=subscribe, initial=self.versions(type_url))]
 
     def _reply(self, response: Received, error: str | None) -> Request:
         if self.variant is Variant.SOTW:
-            names = sorted(self.subscribed.get(response.type_url, set()) - {"*"}) or self._wildcard(response.type_url)
             if error is None:
                 self._last_version[response.type_url] = response.version
             version = self._last_version.get(response.type_url, "")
+            names = self._listed(response.type_url)
             return SotwRequest(response.type_url, names, response.nonce, error, self._introduce(), version)
         return DeltaRequest(response.type_url, nonce=response.nonce, error=error, node=self._introduce())
 
-    def _wildcard(self, type_url: str) -> list[str]:
-        return [] if self.follows or "*" not in self.subscribed.get(type_url, set()) else ["*"]
+    def _listed(self, type_url: str) -> list[str]:
+        names = self.subscribed.get(type_url, set())
+        # The old style of saying "all" is to say nothing.
+        return [] if self.follows and names == {"*"} else sorted(names)
 
     def _sotw(self, type_url: str) -> SotwRequest:
-        names = self.subscribed[type_url]
-        listed = [] if self.follows and names == {"*"} else sorted(names)
         nonce, version = self._last_nonce.get(type_url, ""), self._last_version.get(type_url, "")
-        return SotwRequest(type_url, listed, nonce, None, self._introduce(), version)
+        return SotwRequest(type_url, self._listed(type_url), nonce, None, self._introduce(), version)
 
     def _delta(
         self,

@@ -22,6 +22,7 @@ class SotwSubscription(Subscription):
         super().__init__(type_url)
         self.full_state = self.tells_removal = type_url in FULL_STATE
         self._ever_named = False
+        self._resumed = False
         self._last_nonce = ""
         #: What the client is told of, and what it has accepted: a full-state response repeats it all.
         self._shown: dict[str, Resource] = {}
@@ -49,7 +50,7 @@ class SotwSubscription(Subscription):
         if first:
             # Envoy's start waits for these even if there are none.
             self.owes_reply = self.full_state or self.wild
-            self.resuming = self.full_state and bool(request.version)
+            self.resuming = self._resumed = self.full_state and bool(request.version)
         return Reaction(settled, forgotten)
 
     def record(
@@ -94,18 +95,23 @@ class SotwSubscription(Subscription):
             self._reject(name, version)
         unclear = frozenset(sent.entries) - at_fault
         # A response without those at fault tells how the others are; each round has fewer of them. When all of them
-        # are at fault there is nothing to learn, and nothing is said until the content changes.
-        self.owes_reply = self.owes_reply or bool(unclear)
+        # are at fault, or one cannot be left out, there is nothing to learn: nothing is said until the content changes.
+        if unclear and not any(self._shown.get(name) == sent.content[name] for name in rejected):
+            self.owes_reply = True
         return Settled(sent.seq, rejected=rejected, unclear=unclear, message=error)
 
     def _reject(self, name: str, version: str) -> None:
         super()._reject(name, version)
         shown = self._shown.get(name)
-        if shown is not None and shown.version == version:
-            if name in self._accepted_content:
-                self._shown[name] = self._accepted_content[name]
-            else:
-                del self._shown[name]
+        if shown is None or shown.version != version:
+            return
+        if name in self._accepted_content:
+            self._shown[name] = self._accepted_content[name]
+        elif self._resumed:
+            # The client may have an older one from an earlier stream, which it would delete if we left the name out.
+            self.known[name] = version
+        else:
+            del self._shown[name]
 
     def _forget(self, names: Iterable[str]) -> frozenset[str]:
         forgotten = super()._forget(names)

@@ -66,6 +66,8 @@ class Stages:
         self.expects_clusters = False
         self._subscriptions = subscriptions
         self._references = References()
+        #: The client has clusters from an earlier stream, and may not have told yet which routes.
+        self._catching_up = False
         #: What is held back, and the clusters it waits for; and the same by cluster.
         self._held: dict[Key, frozenset[str]] = {}
         self._waiting: dict[str, set[Key]] = {}
@@ -96,6 +98,7 @@ class Stages:
     def brought(self, type_url: str, versions: Mapping[str, str], have: Mapping[str, Resource]) -> None:
         """The client has these from an earlier stream."""
         if type_url == TypeUrl.CLUSTER:
+            self._catching_up = bool(versions)
             for cluster in list(self._waiting):
                 self._release(cluster)
         if type_url in _REFERRED_TO:
@@ -116,6 +119,10 @@ class Stages:
         if self._references.complete and not complete:
             self._look_again(TypeUrl.CLUSTER)
         if reaction.settled:
+            if self._catching_up:
+                # A client says all that it has before it answers anything on a new stream.
+                self._catching_up = False
+                self._look_again(TypeUrl.CLUSTER)
             if type_url == TypeUrl.CLUSTER:
                 self._look_again(TypeUrl.ENDPOINTS)
             for dependent, users in _REMOVED_AFTER.items():
@@ -249,7 +256,7 @@ class Stages:
 
     def _may_leave(self, type_url: str, name: str) -> bool:
         if type_url == TypeUrl.CLUSTER:
-            return not self._references.is_used(name)
+            return not self._catching_up and not self._references.is_used(name)
         if type_url == TypeUrl.ENDPOINTS:
             clusters = self._subscriptions.get(TypeUrl.CLUSTER)
             leaves_too = clusters is not None and (name in clusters.leaving or name in clusters.departing)

@@ -73,6 +73,7 @@ Steps = Callable[[Stage, str], Awaitable[None]]
 
 
 async def wildcard(stage: Stage, service: str) -> None:
+    """All resources, in one response."""
     names = "A,B,C" if service == "CDS" else "D,E,F"
     stage.update(service, names)
     await stage.client.subscribe(SERVICES[service])
@@ -80,24 +81,28 @@ async def wildcard(stage: Stage, service: str) -> None:
 
 
 async def wildcard_updates(stage: Stage, service: str) -> None:
+    """One of them changes: all again."""
     await wildcard(stage, service)
     stage.update(service, "A" if service == "CDS" else "D")
     await stage.gets(service, "A,B,C" if service == "CDS" else "D,E,F", "2", single=True)
 
 
 async def wildcard_additions(stage: Stage, service: str) -> None:
+    """One is added: all again."""
     await wildcard(stage, service)
     stage.update(service, "G")
     await stage.gets(service, "A,B,C,G" if service == "CDS" else "D,E,F,G", "2", single=True)
 
 
 async def specific(stage: Stage, service: str) -> None:
+    """Some by name: those and no others."""
     stage.update(service, "G,B,L,D")
     await stage.subscribe(service, "L,G")
     await stage.gets(service, "L,G", "1")
 
 
 async def specific_change_all(stage: Stage, service: str) -> None:
+    """One of some changes: all of them again, for a type whose responses are complete."""
     stage.update(service, "A,B,C,D")
     await stage.subscribe(service, "B,D")
     await stage.gets(service, "B,D", "1", single=True)
@@ -106,6 +111,7 @@ async def specific_change_all(stage: Stage, service: str) -> None:
 
 
 async def specific_change(stage: Stage, service: str) -> None:
+    """One of some changes: at least that one."""
     stage.update(service, "A,B,C,D")
     await stage.subscribe(service, "B,D")
     await stage.gets(service, "B,D", "1")
@@ -114,6 +120,7 @@ async def specific_change(stage: Stage, service: str) -> None:
 
 
 async def created_all(stage: Stage, service: str) -> None:
+    """A name that does not exist yet: all that were asked for once it does."""
     stage.update(service, "A,B,C,D")
     await stage.subscribe(service, "A,Z")
     await stage.gets(service, "A", "1")
@@ -122,6 +129,7 @@ async def created_all(stage: Stage, service: str) -> None:
 
 
 async def created(stage: Stage, service: str) -> None:
+    """A name that does not exist yet: at least that one once it does."""
     stage.update(service, "A,B,C,D")
     await stage.subscribe(service, "A,Z")
     await stage.gets(service, "A", "1")
@@ -130,6 +138,7 @@ async def created(stage: Stage, service: str) -> None:
 
 
 async def several_services(stage: Stage, services: str) -> None:
+    """Two types on one stream, one after the other."""
     one, other = services.split("+")
     stage.update(one, "A,B,C")
     stage.update(other, "A,B,C")
@@ -142,6 +151,7 @@ async def several_services(stage: Stage, services: str) -> None:
 
 
 async def shrink(stage: Stage, service: str) -> None:
+    """Fewer names than before, then a change."""
     stage.update(service, "G,B,L,D")
     await stage.subscribe(service, "B,D")
     await stage.gets(service, "B,D", "1")
@@ -151,6 +161,7 @@ async def shrink(stage: Stage, service: str) -> None:
 
 
 async def unsubscribe_all(stage: Stage, service: str) -> None:
+    """No names any more, then a change that is none of its business."""
     stage.update(service, "A,B,C,D")
     await stage.subscribe(service, "A,B")
     await stage.gets(service, "A,B", "1")
@@ -160,6 +171,7 @@ async def unsubscribe_all(stage: Stage, service: str) -> None:
 
 
 async def one_after_the_other(stage: Stage, service: str) -> None:
+    """One name more."""
     stage.update(service, "D,E,F")
     await stage.subscribe(service, "D")
     await stage.gets(service, "D", "1")
@@ -168,6 +180,7 @@ async def one_after_the_other(stage: Stage, service: str) -> None:
 
 
 async def only_that_resource(stage: Stage, service: str) -> None:
+    """A change brings only what changed, under a nonce of its own."""
     stage.update(service, "A,B,C")
     await stage.subscribe(service, "A,B,C")
     first = await stage.news(service)
@@ -179,6 +192,7 @@ async def only_that_resource(stage: Stage, service: str) -> None:
 
 
 async def told_missing(stage: Stage, service: str) -> None:
+    """A name that does not exist is told, and sent once it does."""
     stage.update(service, "D")
     await stage.subscribe(service, "D,E")
     first = await stage.news(service)
@@ -190,6 +204,7 @@ async def told_missing(stage: Stage, service: str) -> None:
 
 
 async def told_removed(stage: Stage, service: str) -> None:
+    """A removal is told, and so is the return."""
     stage.update(service, "D,E")
     await stage.subscribe(service, "D,E")
     await stage.gets(service, "D,E", "1")
@@ -201,6 +216,7 @@ async def told_removed(stage: Stage, service: str) -> None:
 
 
 async def unsubscribe_one_by_one(stage: Stage, service: str) -> None:
+    """What was given up is not heard of again."""
     stage.update(service, "D,E")
     await stage.subscribe(service, "D,E")
     await stage.gets(service, "D,E", "1")
@@ -211,6 +227,7 @@ async def unsubscribe_one_by_one(stage: Stage, service: str) -> None:
 
 
 async def interleaved(stage: Stage, services: str) -> None:
+    """Two types on one stream, changing in turns."""
     one, other = services.split("+")
     stage.update(one, "A,B")
     stage.update(other, "A,B")
@@ -247,9 +264,7 @@ SHRINK = "Client can unsubcribe from some resources"
 SCENARIOS = (
     Scenario("The service should send all resources on a wildcard request.", SOTW, FULL, wildcard),
     Scenario("The service should send updates to the client", SOTW, FULL, wildcard_updates),
-    Scenario(
-        "Wildcard subscriptions receive updates when new resources are added", SOTW, FULL, wildcard_additions
-    ),
+    Scenario("Wildcard subscriptions receive updates when new resources are added", SOTW, FULL, wildcard_additions),
     Scenario(SUBSET, SOTW, ("LDS", "RDS"), specific),
     Scenario(CHANGE, SOTW, FULL, specific_change_all),
     Scenario(CHANGE, SOTW, PARTIAL, specific_change),
@@ -258,9 +273,7 @@ SCENARIOS = (
     Scenario(SHRINK, SOTW, FULL, shrink),
     Scenario(SHRINK, SOTW, PARTIAL, shrink),
     Scenario("Client can unsubscribe from all resources", SOTW, ALL, unsubscribe_all),
-    Scenario(
-        "Client can subscribe to multiple services via ADS", SOTW, ("CDS+LDS", "RDS+EDS"), several_services, True
-    ),
+    Scenario("Client can subscribe to multiple services via ADS", SOTW, ("CDS+LDS", "RDS+EDS"), several_services, True),
     Scenario(SUBSET, DELTA, ("LDS", "RDS"), specific),
     Scenario("Subscribe to resources one after the other", DELTA, ALL, one_after_the_other),
     Scenario("When a resource is updated, receive response for only that resource", DELTA, ALL, only_that_resource),
@@ -296,7 +309,7 @@ def test_there_are_as_many_runs_as_in_the_harness() -> None:
 
 @pytest.mark.parametrize(("scenario", "service", "aggregated"), RUNS)
 @asynchronous
-async def test_harness(scenario: Scenario, service: str, aggregated: bool) -> None:  # noqa: FBT001 - a parameter of the table
+async def test_harness(scenario: Scenario, service: str, aggregated: bool) -> None:
     """The server does what the harness expects in this scenario."""
     async with world() as it:
         only_type = None if aggregated else SERVICES[service]

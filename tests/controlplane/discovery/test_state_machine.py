@@ -1,0 +1,409 @@
+"""Random configurations, clients, delays, refusals and broken streams, against what must always hold."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from controlplane.clock import FakeClock
+from controlplane.discovery.envoy_model import EnvoyModel, Received, Request
+from controlplane.discovery.messages import Node, Response, Variant
+from controlplane.discovery.session import Session
+from controlplane.discovery.testing import resource
+from controlplane.discovery.verdict import obstacle
+from controlplane.translate.resource import Resource
+from controlplane.translate.snapshot import Key, Snapshot
+from tests.controlplane.discovery.rig import CDS, EDS, LDS, RDS, SDS, SRDS
+
+CLUSTERS = st.sampled_from(["c0", "c1", "c2", "c3"])
+ENDPOINTS = st.sampled_from(["e0", "e1", "e2"])
+CONTENTS = st.sampled_from(["x", "y", "z"])
+NAMES = st.sampled_from(["a", "b", "c"])
+TYPES = st.sampled_from([CDS, EDS, LDS, RDS, SDS])
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put_endpoint"), ENDPOINTS, st.frozensets(CLUSTERS, min_size=1, max_size=2), CONTENTS),
+        st.tuples(st.just("delete_endpoint"), ENDPOINTS),
+        st.tuples(st.just("collect_clusters")),
+        st.tuples(st.just("change_cluster"), CLUSTERS, CONTENTS),
+        st.tuples(st.just("change_endpoints"), CLUSTERS, CONTENTS),
+        st.tuples(st.just("lose_endpoints"), CLUSTERS),
+        st.tuples(st.just("change_listener"), CONTENTS),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+class Wire:
+    """A client and a session with messages between them that arrive when the test says so."""
+
+    def __init__(self, snapshot: Snapshot, model: EnvoyModel) -> None:
+        self.snapshot = snapshot
+        self.model = model
+        self._clock = FakeClock()
+        self.to_server: deque[Request] = deque()
+        self.to_client: deque[Received] = deque()
+        self.sent: list[Response] = []
+        self.session: Session
+        self.connect()
+
+    def connect(self) -> None:
+        """A new stream; what was on its way is lost."""
+        self.to_server.clear()
+        self.to_client.clear()
+        self.sent.clear()
+        self.session = Session(self.model.variant, self.snapshot, self._clock)
+        self.say(self.model.start())
+
+    def publish(self, put: Iterable[Resource], removed: Iterable[Key] = ()) -> None:
+        before, self.snapshot = self.snapshot, self.snapshot.successor(put, removed)
+        if self.snapshot is not before:
+            self.session.publish(self.snapshot, self.snapshot.changed)
+
+    def say(self, requests: list[Request]) -> None:
+        self.to_server.extend(requests)
+
+    def server_reads(self) -> None:
+        if self.to_server:
+            self.session.receive(self.to_server.popleft())
+
+    def server_writes(self) -> None:
+        response = self.session.next_response()
+        if response is None:
+            return
+        self.sent.append(response)
+        self.to_client.append(
+            Received(
+                response.type_url,
+                response.version,
+                response.nonce,
+                tuple(response.resources),
+                tuple(response.removed),
+            )
+        )
+
+    def client_reads(self) -> Received | None:
+        if not self.to_client:
+            return None
+        received = self.to_client.popleft()
+        self.say(self.model.receive(received))
+        return received
+
+    def busy(self) -> bool:
+        return bool(self.to_server or self.to_client or self.session.has_work)
+
+
+class EnvoyMachine(RuleBasedStateMachine):
+    """An Envoy that follows clusters to endpoints and scopes to routes, and a store that is always consistent."""
+
+    variant = Variant.DELTA
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.poisoned: set[tuple[str, str]] = set()
+        self.refused: set[tuple[str, str, str]] = set()
+        #: endpoint -> clusters
+        self.routing: dict[str, frozenset[str]] = {}
+        self.put: dict[Key, Resource] = {}
+        self.removed: set[Key] = set()
+        #: (route, version) -> clusters it refers to
+        self.refs: dict[tuple[str, str], frozenset[str]] = {}
+        #: clusters that have been warm since the client got them
+        self.usable: set[str] = set()
+        self.at_risk = False
+
+    def refusal(self, it: Resource) -> str:
+        if (it.name, it.version) not in self.poisoned:
+            return ""
+        self.refused.add((it.type_url, it.name, it.version))
+        return "is poisoned"
+
+    @initialize()
+    def begin(self) -> None:
+        model = EnvoyModel(self.variant, Node("envoy-1", "gateway", "envoy"), follows=True, refusal=self.refusal)
+        self.wire = Wire(Snapshot().successor([resource(LDS, "l", "x")]), model)
+
+    # The store.
+
+    def add(self, it: Resource) -> Resource:
+        key = (it.type_url, it.name)
+        self.put[key] = it
+        self.removed.discard(key)
+        return it
+
+    def drop(self, *key: str) -> None:
+        self.put.pop((key[0], key[1]), None)
+        self.removed.add((key[0], key[1]))
+
+    def present(self, type_url: str, name: str) -> bool:
+        key = (type_url, name)
+        return key in self.put or (key not in self.removed and self.wire.snapshot.get(key) is not None)
+
+    @rule(operations=OPERATIONS)
+    def publish(self, operations: list[tuple[Any, ...]]) -> None:
+        for operation, *arguments in operations:
+            getattr(self, operation)(*arguments)
+        self.wire.publish(self.put.values(), self.removed)
+        self.put.clear()
+        self.removed.clear()
+
+    def put_endpoint(self, endpoint: str, clusters: frozenset[str], content: str) -> None:
+        for cluster in sorted(clusters):
+            if not self.present(CDS, cluster):
+                self.add(resource(CDS, cluster, content))
+            if not self.present(EDS, cluster):
+                self.add(resource(EDS, cluster, content))
+        self.routing[endpoint] = clusters
+        # As in a real route, the clusters are part of the bytes.
+        routes = self.add(resource(RDS, endpoint, content + "".join(sorted(clusters)), clusters))
+        self.refs[endpoint, routes.version] = clusters
+        self.add(resource(SRDS, f"s-{endpoint}", "", clusters, routes=endpoint))
+
+    def delete_endpoint(self, endpoint: str) -> None:
+        if self.routing.pop(endpoint, None) is not None:
+            self.drop(RDS, endpoint)
+            self.drop(SRDS, f"s-{endpoint}")
+
+    def collect_clusters(self) -> None:
+        used = frozenset[str]().union(*self.routing.values())
+        for cluster in ("c0", "c1", "c2", "c3"):
+            if cluster not in used:
+                self.drop(CDS, cluster)
+                self.drop(EDS, cluster)
+
+    def change_cluster(self, cluster: str, content: str) -> None:
+        if self.present(CDS, cluster):
+            self.add(resource(CDS, cluster, content))
+
+    def change_endpoints(self, cluster: str, content: str) -> None:
+        if self.present(CDS, cluster):
+            self.add(resource(EDS, cluster, content))
+
+    def lose_endpoints(self, cluster: str) -> None:
+        self.drop(EDS, cluster)
+
+    def change_listener(self, content: str) -> None:
+        self.add(resource(LDS, "l", content))
+
+    @rule(name=CLUSTERS | ENDPOINTS, content=CONTENTS)
+    def poison(self, name: str, content: str) -> None:
+        for type_url in (CDS, RDS):
+            self.poisoned.add((name, resource(type_url, name, content).version))
+
+    @rule()
+    def heal(self) -> None:
+        self.poisoned.clear()
+
+    # The wire.
+
+    @rule(steps=st.lists(st.sampled_from("rwc"), min_size=1, max_size=16))
+    def pump(self, steps: list[str]) -> None:
+        """Let the server read, the server write and the client read, in this order."""
+        for step in steps:
+            {"r": self.wire.server_reads, "w": self.server_writes, "c": self.client_reads}[step]()
+
+    def server_writes(self) -> None:
+        before = len(self.wire.sent)
+        self.wire.server_writes()
+        for response in self.wire.sent[before:]:
+            self.check_cause(response)
+
+    def client_reads(self) -> None:
+        received = self.wire.client_reads()
+        if received is not None:
+            self.check_safety(received)
+
+    @rule(type_url=st.sampled_from([CDS, EDS, RDS, SRDS]))
+    def client_keeps_silent(self, type_url: str) -> None:
+        self.wire.model.mute.add(type_url)
+
+    @rule()
+    def client_answers(self) -> None:
+        self.wire.say(self.wire.model.answer())
+
+    @rule()
+    def stream_breaks(self) -> None:
+        self.refused.clear()
+        self.wire.connect()
+        # In the state of the world a client does not say what it has, so what was removed meanwhile goes at once.
+        self.at_risk = self.variant is Variant.SOTW
+
+    # What must hold.
+
+    def check_cause(self, response: Response) -> None:
+        """Nothing that was refused is sent again, nothing twice in a response, and nothing for no reason."""
+        names = [each.name for each in response.resources]
+        assert len(names) == len(set(names))
+        assert not set(names) & set(response.removed)
+        if self.variant is Variant.SOTW and response.type_url == CDS:
+            return  # where leaving a name out would delete what the client has had since before this stream
+        for each in response.resources:
+            assert (each.type_url, each.name, each.version) not in self.refused
+
+    def check_safety(self, received: Received) -> None:
+        """No route comes before its clusters can be used, and no cluster goes while a route needs it."""
+        model = self.wire.model
+        clusters = model.view.get(CDS, {})
+        self.usable &= clusters.keys()
+        self.usable |= clusters.keys() - model.warming
+        for route in () if self.at_risk else model.view.get(RDS, {}).values():
+            needed = self.refs[route.name, route.version]
+            assert needed <= self.usable, f"after {received}: {route.name} needs {needed - self.usable}"
+
+    @invariant()
+    def usable_is_up_to_date(self) -> None:
+        if hasattr(self, "wire"):
+            clusters = self.wire.model.view.get(CDS, {})
+            self.usable &= clusters.keys()
+            self.usable |= clusters.keys() - self.wire.model.warming
+
+    def teardown(self) -> None:
+        if hasattr(self, "wire"):
+            self.settle()
+
+    @rule()
+    def settle(self) -> None:
+        """Once everything has been delivered and answered, the client has what the store has."""
+        self.come_to_rest()
+        self.at_risk = False
+        self.check_end()
+
+    def come_to_rest(self) -> None:
+        model = self.wire.model
+        for _ in range(2000):
+            self.wire.say(model.answer())
+            if not self.wire.busy():
+                if not model.warming:
+                    return
+                assert self.variant is Variant.SOTW or self.poisoned, "in delta nothing warms in vain"
+                self.wire.say(model.give_up_warming())
+            self.pump(["r", "w", "c"])
+        raise AssertionError("the two never come to rest")
+
+    def check_end(self) -> None:
+        model, snapshot = self.wire.model, self.wire.snapshot
+        targets = {
+            (each.type_url, each.name): each.version
+            for types in snapshot.resources.values()
+            for each in types.values()
+            if each.type_url != EDS or snapshot.get((CDS, each.name))
+        }
+        if self.is_disturbed(snapshot):
+            return
+        obstacles = [obstacle(self.wire.session, key, version) for key, version in targets.items()]
+        assert not any(obstacles), [each for each in obstacles if each]
+        assert self.wire.session.unanswered == 0
+        assert model.versions(CDS) == {name: each.version for name, each in sorted(snapshot.of(CDS).items())}
+        assert model.versions(RDS) == {name: each.version for name, each in sorted(snapshot.of(RDS).items())}
+        assert model.versions(SRDS) == {name: each.version for name, each in sorted(snapshot.of(SRDS).items())}
+        assert model.versions(LDS) == {name: each.version for name, each in sorted(snapshot.of(LDS).items())}
+        for name, each in snapshot.of(EDS).items():
+            if name in model.view.get(CDS, {}):
+                assert model.versions(EDS)[name] == each.version
+
+    def is_disturbed(self, snapshot: Snapshot) -> bool:
+        """Whether something is refused, so that the rest may lag behind."""
+        poisoned = any(
+            (each.name, each.version) in self.poisoned for types in (CDS, RDS) for each in snapshot.of(types).values()
+        )
+        refused = (snapshot.get((type_url, name)) for type_url, name, _ in self.refused)
+        return poisoned or any(each and (each.type_url, each.name, each.version) in self.refused for each in refused)
+
+
+class SotwEnvoyMachine(EnvoyMachine):
+    """The same over the state of the world."""
+
+    variant = Variant.SOTW
+
+
+class ClientMachine(RuleBasedStateMachine):
+    """A client that subscribes to anything at any time, in any variant, and a store without references."""
+
+    variant = Variant.DELTA
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wire = Wire(Snapshot(), EnvoyModel(self.variant, Node("client", "", "grpc")))
+
+    @rule(type_url=TYPES, name=NAMES, content=CONTENTS)
+    def put(self, type_url: str, name: str, content: str) -> None:
+        self.wire.publish([resource(type_url, name, content)])
+
+    @rule(type_url=TYPES, name=NAMES)
+    def remove(self, type_url: str, name: str) -> None:
+        self.wire.publish((), [(type_url, name)])
+
+    @rule(type_url=TYPES, names=st.frozensets(NAMES | st.just("*"), max_size=3))
+    def subscribe(self, type_url: str, names: frozenset[str]) -> None:
+        self.wire.say(self.wire.model.subscribe(type_url, names))
+
+    @rule(type_url=TYPES, names=st.frozensets(NAMES, max_size=3))
+    def unsubscribe(self, type_url: str, names: frozenset[str]) -> None:
+        model = self.wire.model
+        # A name that the client has never asked for by itself is none that it can give up.
+        named = names & model.subscribed.get(type_url, set())
+        if named and self.variant is Variant.DELTA:
+            self.wire.say(model.subscribe(type_url, (), named))
+
+    @rule(times=st.integers(1, 4))
+    def deliver(self, times: int) -> None:
+        for _ in range(times):
+            self.wire.server_reads()
+            self.wire.server_writes()
+
+    @rule(times=st.integers(1, 4))
+    def client_reads(self, times: int) -> None:
+        for _ in range(times):
+            self.wire.client_reads()
+
+    @rule()
+    def stream_breaks(self) -> None:
+        self.wire.connect()
+
+    def teardown(self) -> None:
+        """Once everything has been delivered and answered, the client has what it wants of the store."""
+        while self.wire.busy():
+            self.wire.server_reads()
+            self.wire.server_writes()
+            self.wire.client_reads()
+        model = self.wire.model
+        for type_url in model.subscribed:
+            subscription = self.wire.session.subscription(type_url)
+            assert subscription is not None
+            have = self.wire.snapshot.of(type_url)
+            wanted = {name: each.version for name, each in sorted(have.items()) if subscription.wants(name)}
+            view = {name: version for name, version in model.versions(type_url).items() if subscription.wants(name)}
+            if self.variant is Variant.SOTW and type_url in {EDS, RDS, SDS}:
+                # This variant cannot tell that such a resource is gone.
+                view = {name: version for name, version in view.items() if name in have}
+            assert view == wanted
+            assert subscription.acked == {name: wanted[name] for name in subscription.acked}
+            assert self.wire.session.unanswered == 0
+
+
+class SotwClientMachine(ClientMachine):
+    """The same over the state of the world."""
+
+    variant = Variant.SOTW
+
+
+@pytest.mark.parametrize("machine", [EnvoyMachine, SotwEnvoyMachine, ClientMachine, SotwClientMachine])
+def test_any_history(machine: type[RuleBasedStateMachine]) -> None:
+    """Whatever happens in whatever order, no request is put at risk, and in the end the client has what it should."""
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=250,
+            stateful_step_count=15,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        ),
+    )
