@@ -32,12 +32,12 @@ SPECS = (EntitySpec("a", "linear", "1"), EntitySpec("b", "other", "1"))
 
 
 class Plane:
-    """`count` endpoints of two entities each, split 100/0."""
+    """`count` endpoints of two entities each, split 100/0; 0 threads of Envoy are as many as Wye gives it by default."""
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, envoy_threads: int = 1) -> None:
         self.count = count
         self.names = [f"endpoint-{number:05}" for number in range(count)]
-        settings = Settings.read({}, state_dir=folder, port=0, envoy_concurrency=1)
+        settings = Settings.read({}, state_dir=folder, port=0, envoy_concurrency=envoy_threads)
         for each in (settings.state_dir, settings.run_dir, settings.log_dir):
             each.mkdir(mode=0o700, parents=True)
         self.settings = replace(settings, port=free_port(settings))

@@ -60,6 +60,8 @@ class Report:
     #: Raw material that the tables leave out.
     data: dict[str, Any] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
+    #: File name → SVG.
+    plots: dict[str, str] = field(default_factory=dict)
 
     def markdown(self) -> str:
         lines = [f"# {self.name}", "", self.question, ""]
@@ -84,7 +86,11 @@ class Report:
 
     def save(self) -> None:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{self.name}.json").write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        document = {name: value for name, value in asdict(self).items() if name != "plots"}
+        (RESULTS / f"{self.name}.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        for file, svg in self.plots.items():
+            if svg:
+                (RESULTS / file).write_text(svg)
         (RESULTS / f"{self.name}.md").write_text(self.markdown())
 
 
