@@ -1,10 +1,11 @@
-"""Where the models of a config are, asking the registry only for those that are new."""
+"""Where the models of a config are, and which version an alias stands for, asking the registry only for what is new."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from controlplane.domain import Endpoint, Problem, ProblemError
+from controlplane.domain import Endpoint, EntitySpec, Problem, ProblemError
 from controlplane.registry import ModelRegistry
 from controlplane.schema import ConfigRequest
 
@@ -12,25 +13,50 @@ from controlplane.schema import ConfigRequest
 Artifacts = dict[tuple[str, str], str]
 
 
-def resolve(config: ConfigRequest, registry: ModelRegistry, endpoint: Endpoint | None = None) -> Artifacts:
-    """The artifact URIs of all models of `config`.
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The entities of a config, each with a version, and where their models are."""
+
+    entities: tuple[EntitySpec, ...]
+    artifacts: Artifacts
+
+
+def resolve(config: ConfigRequest, registry: ModelRegistry, endpoint: Endpoint | None = None) -> Resolved:
+    """The entities of `config` with aliases looked up, and the artifact URIs of all its models.
 
     What `endpoint` serves already is taken from there: versions do not change, so new weights for served models need
     no registry, not even a running one. Raises ProblemError with everything that the registry does not have.
     """
-    artifacts = _served(endpoint)
-    problems: list[Problem] = []
-    for path, spec in zip(config.paths, config.entities, strict=True):
-        model = spec.entity_name, spec.entity_version
-        if model in artifacts:
-            continue
-        try:
-            artifacts[model] = registry.resolve(*model)
-        except ProblemError as refusal:
-            problems.extend(replace(problem, path=path) for problem in refusal.problems)
+    resolved, problems = examine(config, registry, endpoint)
     if problems:
         raise ProblemError(problems)
-    return artifacts
+    return resolved
+
+
+def examine(
+    config: ConfigRequest, registry: ModelRegistry, endpoint: Endpoint | None = None, wrong: Sequence[Problem] = ()
+) -> tuple[Resolved, tuple[Problem, ...]]:
+    """As `resolve`, with the problems beside what could be resolved; entities that are `wrong` already are left out."""
+    artifacts = _served(endpoint)
+    problems: list[Problem] = []
+    entities: list[EntitySpec] = []
+    for path, spec in zip(config.paths, config.entities, strict=True):
+        if any(problem.path.startswith(path) for problem in wrong):
+            continue
+        try:
+            entities.append(_resolved(spec, registry, artifacts))
+        except ProblemError as refusal:
+            problems.extend(replace(problem, path=path) for problem in refusal.problems)
+    return Resolved(tuple(entities), artifacts), tuple(problems)
+
+
+def _resolved(spec: EntitySpec, registry: ModelRegistry, artifacts: Artifacts) -> EntitySpec:
+    if not spec.entity_version:
+        spec = replace(spec, entity_version=registry.version_of(spec.entity_name, spec.alias))
+    model = spec.entity_name, spec.entity_version
+    if model not in artifacts:
+        artifacts[model] = registry.resolve(*model)
+    return spec
 
 
 def _served(endpoint: Endpoint | None) -> Artifacts:

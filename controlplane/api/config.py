@@ -31,9 +31,9 @@ def blueprint(deps: Deps) -> Blueprint:
         def begin(present: Endpoint) -> Endpoint:
             return lifecycle.begin_update(
                 present,
-                asked.entities,
+                known.entities,
                 asked.traffic,
-                known,
+                known.artifacts,
                 creator=creator,
                 now_ms=now_ms,
                 echoed=asked.echoed,

@@ -61,15 +61,18 @@ def new_endpoint(deps: Deps, asked: CreateRequest, creator: str) -> Endpoint:
         description=asked.description,
         tags=asked.tags,
         route_optimized=asked.route_optimized,
+        rate_limits=asked.rate_limits,
+        gateway_limits=asked.gateway_limits,
         echoed=asked.echoed,
     )
     if asked.config is None:
         return endpoint
+    known = artifacts.resolve(asked.config, deps.registry)
     return lifecycle.begin_update(
         endpoint,
-        asked.config.entities,
+        known.entities,
         asked.config.traffic,
-        artifacts.resolve(asked.config, deps.registry),
+        known.artifacts,
         creator=creator,
         now_ms=now_ms,
         echoed=asked.config.echoed,

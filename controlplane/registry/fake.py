@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controlplane.registry.model_registry import unavailable, unknown_model, unknown_version
+from controlplane.domain.model import ModelDescription
+from controlplane.registry.model_registry import unavailable, unknown_alias, unknown_model, unknown_version
 
 
 class FakeRegistry:
@@ -12,6 +13,10 @@ class FakeRegistry:
 
     def __init__(self, models: Mapping[str, Mapping[str, str]] | None = None) -> None:
         self.models = {name: dict(versions) for name, versions in (models or {}).items()}
+        #: Model name → alias → version.
+        self.aliases: dict[str, dict[str, str]] = {}
+        #: Artifact URI → what the model says of itself; those that are not here say nothing.
+        self.descriptions: dict[str, ModelDescription] = {}
         #: Every (model, version) that was asked for, in order.
         self.asked: list[tuple[str, str]] = []
         #: Set it to the reason why no call succeeds.
@@ -28,3 +33,20 @@ class FakeRegistry:
         if version not in versions:
             raise unknown_version(model, version, versions)
         return versions[version]
+
+    def version_of(self, model: str, alias: str) -> str:
+        """As `ModelRegistry.version_of`."""
+        if self.away:
+            raise unavailable("fake:", self.away)
+        if model not in self.models:
+            raise unknown_model(model)
+        aliases = self.aliases.get(model, {})
+        if alias not in aliases:
+            raise unknown_alias(model, alias, aliases)
+        return aliases[alias]
+
+    def describe(self, artifact_uri: str) -> ModelDescription:
+        """As `ModelRegistry.describe`."""
+        if self.away:
+            raise unavailable("fake:", self.away)
+        return self.descriptions.get(artifact_uri, ModelDescription())

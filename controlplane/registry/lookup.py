@@ -13,11 +13,12 @@ import queue
 import sys
 import threading
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controlplane.domain import ProblemError
 from controlplane.registry.location import hide_credentials, loadable, without_credentials
-from controlplane.registry.model_registry import not_ready, unavailable, unknown_model, unknown_version
+from controlplane.registry.model_registry import not_ready, unavailable, unknown_alias, unknown_model, unknown_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,11 +71,51 @@ def _unknown(client: MlflowClient, model: str, version: str) -> ProblemError:
     return unknown_version(model, version, (str(found.version) for found in present))
 
 
+def look_up_alias(uri: str, model: str, alias: str) -> str:
+    """As `ModelRegistry.version_of`."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - takes 1.7 s
+
+    client = connect(uri)
+    try:
+        return str(client.get_model_version_by_alias(model, alias).version)
+    except MlflowException as error:
+        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise
+    try:
+        aliases = client.get_registered_model(model).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise unknown_model(model) from error
+    raise unknown_alias(model, alias, aliases)
+
+
+def describe(artifact_uri: str) -> dict[str, str]:
+    """As `ModelRegistry.describe`, with the fields of ModelDescription."""
+    from mlflow.artifacts import download_artifacts  # noqa: PLC0415 - takes 1.7 s
+    from mlflow.models import Model  # noqa: PLC0415 - takes 1.7 s
+
+    model = Model.load(artifact_uri)
+    signature = model.signature.to_dict() if model.signature is not None else {}
+    said = {key: signature.get(key) or "" for key in ("inputs", "outputs", "params")}
+    example = (model.saved_input_example_info or {}).get("serving_input_path")
+    if example:
+        path = download_artifacts(artifact_uri=f"{artifact_uri.rstrip('/')}/{example}")
+        said["example"] = Path(path).read_text(encoding="utf-8")
+    return said
+
+
 def answer(line: str, uri: str) -> dict[str, Any]:
     """The answer to one question, itself JSON."""
     question = json.loads(line)
     try:
-        return {"artifact_uri": look_up(uri, question["model"], question["version"])}
+        match question["ask"]:
+            case "version":
+                return {"version": look_up_alias(uri, question["model"], question["alias"])}
+            case "description":
+                return describe(question["artifact_uri"])
+            case _:
+                return {"artifact_uri": look_up(uri, question["model"], question["version"])}
     except ProblemError as refusal:
         problem = refusal.problems[0]
         return {"code": problem.code.code, "message": problem.message}

@@ -6,17 +6,30 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from controlplane.domain import Problem, ProblemCode, ProblemError
+from controlplane.domain.model import ModelDescription
 
 
 class ModelRegistry(Protocol):
-    """Answers where a model version's files are."""
+    """Answers where a model version's files are, and what they say of the model.
+
+    Every call may raise ProblemError (TEMPORARILY_UNAVAILABLE) when the registry does not answer.
+    """
 
     def resolve(self, model: str, version: str) -> str:
         """The path or URI from which a worker loads that version without asking the registry.
 
         Raises ProblemError: RESOURCE_DOES_NOT_EXIST when there is no such model or version, INVALID_PARAMETER_VALUE
-        when it is not ready to be used, TEMPORARILY_UNAVAILABLE when the registry does not answer.
+        when it is not ready to be used.
         """
+
+    def version_of(self, model: str, alias: str) -> str:
+        """The version that an alias of the model stands for at this moment.
+
+        Raises ProblemError (RESOURCE_DOES_NOT_EXIST) when there is no such model or alias.
+        """
+
+    def describe(self, artifact_uri: str) -> ModelDescription:
+        """What the model whose files are there says of itself, for one that `resolve` has answered."""
 
 
 def unknown_model(model: str) -> ProblemError:
@@ -32,6 +45,13 @@ def unknown_version(model: str, version: str, present: Iterable[str]) -> Problem
     latest = sorted(present, key=lambda text: (len(text), text))[-10:]
     has = f"it has {', '.join(latest)}" if latest else "it has no versions yet"
     return _problem(ProblemCode.RESOURCE_DOES_NOT_EXIST, f"model {model!r} has no version {version!r}; {has}")
+
+
+def unknown_alias(model: str, alias: str, present: Iterable[str]) -> ProblemError:
+    """What an alias that the model does not have is refused with, naming those that it has."""
+    aliases = sorted(present)[:10]
+    has = f"it has {', '.join(f'@{name}' for name in aliases)}" if aliases else "it has no aliases"
+    return _problem(ProblemCode.RESOURCE_DOES_NOT_EXIST, f"model {model!r} has no alias '@{alias}'; {has}")
 
 
 def not_ready(model: str, version: str, status: str) -> ProblemError:

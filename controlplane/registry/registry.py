@@ -12,6 +12,7 @@ import time
 from typing import IO
 
 from controlplane.domain import Problem, ProblemCode, ProblemError
+from controlplane.domain.model import ModelDescription
 from controlplane.registry.location import without_credentials
 from controlplane.registry.model_registry import unavailable
 
@@ -35,17 +36,27 @@ class Registry:
 
     def resolve(self, model: str, version: str) -> str:
         """As `ModelRegistry.resolve`; takes at most `answer_seconds` once the questions before it are answered."""
-        question = json.dumps({"model": model, "version": version}).encode() + b"\n"
-        with self._lock:
-            answer = self._ask(question)
-        if "artifact_uri" in answer:
-            return answer["artifact_uri"]
-        raise ProblemError(Problem("", ProblemCode[answer["code"]], answer["message"]))
+        return self._answer({"ask": "artifact_uri", "model": model, "version": version})["artifact_uri"]
+
+    def version_of(self, model: str, alias: str) -> str:
+        """As `ModelRegistry.version_of`; takes as long as `resolve`."""
+        return self._answer({"ask": "version", "model": model, "alias": alias})["version"]
+
+    def describe(self, artifact_uri: str) -> ModelDescription:
+        """As `ModelRegistry.describe`; takes as long as `resolve`."""
+        return ModelDescription(**self._answer({"ask": "description", "artifact_uri": artifact_uri}))
 
     def close(self) -> None:
         """End the process that asks MLflow; a later question starts it again."""
         with self._lock:
             self._end()
+
+    def _answer(self, question: dict[str, str]) -> dict[str, str]:
+        with self._lock:
+            answer = self._ask(json.dumps(question).encode() + b"\n")
+        if "code" in answer:
+            raise ProblemError(Problem("", ProblemCode[answer["code"]], answer["message"]))
+        return answer
 
     def _ask(self, question: bytes) -> dict[str, str]:
         child = self._running()

@@ -1,19 +1,44 @@
 """JSON ↔ domain: what clients send becomes values or problems, and values become what clients read. Does no I/O."""
 
-from controlplane.schema.parse import ConfigRequest, CreateRequest, parse_config, parse_create
+from controlplane.schema.attributes import (
+    Echoed,
+    TagsPatch,
+    parse_notifications,
+    parse_tags_patch,
+    parse_telemetry,
+)
+from controlplane.schema.gateway import GatewaySettings, parse_ai_gateway, parse_rate_limits
+from controlplane.schema.parse import (
+    ConfigRequest,
+    CreateRequest,
+    examine_config,
+    examine_create,
+    parse_config,
+    parse_create,
+)
 from controlplane.schema.render import Permission, config_version, endpoint_details, endpoint_summary
 from controlplane.schema.text import JsonObject, canonical, read_object
 
 __all__ = [
     "ConfigRequest",
     "CreateRequest",
+    "Echoed",
+    "GatewaySettings",
     "JsonObject",
     "Permission",
+    "TagsPatch",
     "canonical",
     "config_version",
     "endpoint_details",
     "endpoint_summary",
+    "examine_config",
+    "examine_create",
+    "parse_ai_gateway",
     "parse_config",
     "parse_create",
+    "parse_notifications",
+    "parse_rate_limits",
+    "parse_tags_patch",
+    "parse_telemetry",
     "read_object",
 ]

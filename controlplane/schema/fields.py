@@ -10,6 +10,7 @@ from controlplane.domain import Problem, ProblemCode, ProblemError
 from controlplane.schema.text import JsonObject, canonical, kind
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
+_DECIMAL = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 class Findings:
@@ -28,6 +29,11 @@ class Findings:
 
     def __len__(self) -> int:
         return len(self._problems)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All of them, in the order they were found."""
+        return tuple(self._problems)
 
     def raise_any(self) -> None:
         """Raise ProblemError with all problems, if there are any."""
@@ -58,6 +64,10 @@ class Fields:
     def has(self, *keys: str) -> bool:
         """Whether the field is there and not null."""
         return any(self._values.get(key) is not None for key in keys)
+
+    def any(self) -> bool:
+        """Whether there is anything in the object."""
+        return any(value is not None for value in self._values.values())
 
     def raw(self, *keys: str) -> Any:
         """The field's value as it stands."""
@@ -128,6 +138,32 @@ class Fields:
                 self._findings.add(f"{path}[{index}]", f"must be an object, not {kind(item)}")
                 items.append(None)
         return items
+
+    def number(self, *keys: str) -> float | None:
+        """A number, also one written as "0.5"."""
+        value = self.raw(*keys)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if value is None:
+            return None
+        if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
+            return float(value)
+        self._wrong(keys, "a number", value)
+        return None
+
+    def texts(self, *keys: str) -> tuple[str, ...]:
+        """An array of strings."""
+        value = self.raw(*keys)
+        if value is None:
+            return ()
+        if not isinstance(value, list):
+            self._wrong(keys, "an array", value)
+            return ()
+        path = self.at(self.spelled(*keys))
+        for index, item in enumerate(value):
+            if not isinstance(item, str):
+                self._findings.add(f"{path}[{index}]", f"must be a string, not {kind(item)}")
+        return tuple(item for item in value if isinstance(item, str))
 
     def strings(self, *keys: str) -> tuple[tuple[str, str], ...]:
         """An object whose values are strings, as pairs in the order of their keys."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
-from controlplane.domain import EntitySpec, Tag, TrafficRoute
+from controlplane.domain import EntitySpec, Problem, ProblemError, RateLimit, Tag, TrafficRoute
 from controlplane.schema import rules
+from controlplane.schema.attributes import read_notifications, read_tags, read_telemetry
 from controlplane.schema.entities import parse_entity
 from controlplane.schema.fields import Fields, Findings
+from controlplane.schema.gateway import OLD_KEYS, read_gateway, read_limits
 from controlplane.schema.text import JsonObject
 from controlplane.schema.traffic import parse_traffic
 
-#: Kept and given back; nothing on one's own machine corresponds to them (yet).
-KEPT_ENDPOINT_FIELDS = ("ai_gateway", "budget_policy_id", "email_notifications", "rate_limits", "telemetry_config")
-KEPT_CONFIG_FIELDS = ("auto_capture_config",)
+T = TypeVar("T")
+
+#: Kept and given back; nothing on one's own machine corresponds to them.
+_KEPT_ENDPOINT_FIELDS = ("budget_policy_id", "usage_policy_id")
+_KEPT_CONFIG_FIELDS = ("auto_capture_config",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,38 +42,82 @@ class CreateRequest:
     description: str = ""
     tags: tuple[Tag, ...] = ()
     route_optimized: bool = False
+    rate_limits: tuple[RateLimit, ...] = ()
+    gateway_limits: tuple[RateLimit, ...] = ()
     echoed: tuple[tuple[str, str], ...] = ()
+    #: The fields that the body has, by which a replacement tells what is to stay as it is.
+    given: frozenset[str] = field(default=frozenset(), compare=False)
 
 
-def parse_create(body: JsonObject) -> CreateRequest:
-    """The endpoint that a create body asks for; raises ProblemError with all that is wrong with it."""
-    findings = Findings()
-    fields = Fields(body, "", findings)
-    request = CreateRequest(
-        name=_name(fields, findings),
-        config=_optional_config(fields, findings),
-        description=_description(fields, findings),
-        tags=_tags(fields, findings),
-        route_optimized=fields.flag("route_optimized") or False,
-        echoed=fields.kept(*KEPT_ENDPOINT_FIELDS),
-    )
-    findings.raise_any()
-    return request
+def parse_create(body: JsonObject, name: str | None = None) -> CreateRequest:
+    """The endpoint that a create body asks for; raises ProblemError with all that is wrong with it.
+
+    `name` is the endpoint's where the path says it already: the body need not, and must not say another.
+    """
+    request, problems = examine_create(body, name)
+    return _unless(problems, request)
 
 
 def parse_config(body: JsonObject) -> ConfigRequest:
     """The config that an update body asks for; raises ProblemError with all that is wrong with it."""
+    request, problems = examine_config(body)
+    return _unless(problems, request)
+
+
+def examine_create(body: JsonObject, name: str | None = None) -> tuple[CreateRequest, tuple[Problem, ...]]:
+    """As `parse_create`, with the problems beside as much of the endpoint as could be read."""
+    findings = Findings()
+    fields = Fields(body, "", findings)
+    gateway = read_gateway(fields, findings)
+    request = CreateRequest(
+        name=_name(fields, findings, name),
+        config=_optional_config(fields, findings),
+        description=_description(fields, findings),
+        tags=read_tags(fields, findings),
+        route_optimized=fields.flag("route_optimized") or False,
+        rate_limits=read_limits(fields, findings, OLD_KEYS),
+        gateway_limits=gateway.limits,
+        echoed=tuple(
+            sorted(
+                (
+                    *gateway.echoed,
+                    *read_notifications(fields),
+                    *read_telemetry(fields, findings),
+                    *_kept(fields, _KEPT_ENDPOINT_FIELDS),
+                )
+            )
+        ),
+        given=frozenset(key for key in body if fields.has(key)),
+    )
+    return request, findings.problems
+
+
+def examine_config(body: JsonObject) -> tuple[ConfigRequest, tuple[Problem, ...]]:
+    """As `parse_config`, with the problems beside as much of the config as could be read."""
     findings = Findings()
     config = _config(Fields(body, "", findings), findings)
-    findings.raise_any()
-    return config
+    return config, findings.problems
 
 
-def _name(fields: Fields, findings: Findings) -> str:
-    name = fields.text("name")
+def _unless(problems: tuple[Problem, ...], request: T) -> T:
+    if problems:
+        raise ProblemError(problems)
+    return request
+
+
+def _kept(fields: Fields, keys: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    for key in keys:
+        fields.text(key)
+    return fields.kept(*keys)
+
+
+def _name(fields: Fields, findings: Findings, path_name: str | None) -> str:
+    name = fields.text("name") if fields.has("name") else path_name
     if name is None:
         fields.required("name")
         return ""
+    if path_name is not None and name != path_name:
+        findings.add("name", f"is {name[:80]!r}, while the path names {path_name[:80]!r}; an endpoint keeps its name")
     findings.extend(rules.name_alphabet("name", name))
     findings.extend(rules.name_not_reserved("name", name))
     return name
@@ -78,17 +127,6 @@ def _description(fields: Fields, findings: Findings) -> str:
     description = fields.text("description") or ""
     findings.extend(rules.description_length("description", description))
     return description
-
-
-def _tags(fields: Fields, findings: Findings) -> tuple[Tag, ...]:
-    tags: dict[str, Tag] = {}  # of two with the same key the last one counts
-    for item in fields.objects("tags") or ():
-        if item is not None:
-            key = item.text("key")
-            item.required("key")
-            findings.extend(rules.tag_has_key(item.at("key"), key) if key is not None else ())
-            tags[key or ""] = Tag(key or "", item.text("value") or "")
-    return tuple(tags.values())
 
 
 def _optional_config(fields: Fields, findings: Findings) -> ConfigRequest | None:
@@ -117,5 +155,16 @@ def _config(fields: Fields, findings: Findings) -> ConfigRequest:
         entities=tuple(spec for _, spec in entities),
         traffic=parse_traffic(fields, [spec.name for _, spec in entities] if all_read else [], findings),
         paths=tuple(path for path, _ in entities),
-        echoed=fields.kept(*KEPT_CONFIG_FIELDS),
+        echoed=_capture(fields),
     )
+
+
+def _capture(fields: Fields) -> tuple[tuple[str, str], ...]:
+    """The legacy inference table's settings, kept without being acted upon."""
+    capture = fields.object("auto_capture_config")
+    if capture is None:
+        return ()
+    capture.flag("enabled")
+    for key in ("catalog_name", "schema_name", "table_name_prefix"):
+        capture.text(key)
+    return fields.kept(*_KEPT_CONFIG_FIELDS)

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from controlplane.domain import Problem, ProblemCode, TrafficRoute, WorkloadSize
+from controlplane.domain import LimitKey, Problem, ProblemCode, RateLimit, TrafficRoute, WorkloadSize
 
 #: A value and where it stands in the body.
 Named = tuple[str, str]
@@ -19,6 +19,9 @@ MOST_ENTITIES = 15
 MOST_ENVIRONMENT_VARS = 30
 LONGEST_DESCRIPTION = 1000
 MOST_CONCURRENCY = 1024
+MOST_LIMITS = 20
+MOST_GROUP_LIMITS = 5
+MOST_CALLS = 2**31 - 1
 WORKLOAD_TYPES = (
     "CPU",
     "CPU_MEDIUM",
@@ -36,6 +39,9 @@ RESERVED_PREFIX = "databricks-"
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
+#: What MLflow accepts as an alias; without the `@` it must not look like a version that was mistyped.
+_ALIAS = re.compile(r"[\w-]{1,255}")
+_BARE_ALIAS = re.compile(r"(?!v[0-9]+$)[^\W\d]")
 _VARIABLE = re.compile(r"[^=\0]+")
 
 
@@ -95,6 +101,16 @@ def version_number(path: str, version: str) -> Iterator[Problem]:
     """Registered models count their versions from 1."""
     if not _VERSION.fullmatch(version) or int(version) >= 2**31:
         yield _problem(path, f'{version[:80]!r} is not a model version; give a number such as "3"')
+
+
+def alias(path: str, given: str) -> Iterator[Problem]:
+    """An alias is written `@champion`, or `champion` where nobody could take it for a version."""
+    name = given.removeprefix("@")
+    usual = given.startswith("@") or _BARE_ALIAS.match(name)
+    if not usual or not _ALIAS.fullmatch(name) or name.lower() == "latest":
+        yield _problem(
+            path, f'{given[:80]!r} is not a model version; give a number such as "3", or an alias such as "@champion"'
+        )
 
 
 def workload_size(path: str, size: str) -> Iterator[Problem]:
@@ -175,3 +191,47 @@ def routes_add_up(path: str, routes: Iterable[TrafficRoute]) -> Iterator[Problem
     total = sum(route.percent for route in routes)
     if routes and total != 100:
         yield _problem(path, f"the traffic percentages add up to {total}; they must add up to 100")
+
+
+def limit_count(path: str, limits: Sequence[RateLimit]) -> Iterator[Problem]:
+    """Every request is compared with every limit."""
+    if len(limits) > MOST_LIMITS:
+        yield _problem(path, f"has {len(limits)} rate limits; {MOST_LIMITS} are allowed")
+    groups = sum(limit.key is LimitKey.USER_GROUP for limit in limits)
+    if groups > MOST_GROUP_LIMITS:
+        yield _problem(path, f"has {groups} rate limits of groups; {MOST_GROUP_LIMITS} are allowed")
+
+
+def limits_once_each(path: str, limits: Sequence[RateLimit]) -> Iterator[Problem]:
+    """One limit says how many calls somebody may make."""
+    for (key, principal), count in Counter((limit.key, limit.principal) for limit in limits).items():
+        if count > 1:
+            whose = f"{key.value} {principal[:80]!r}" if principal else f"the key {key.value!r}"
+            yield _problem(path, f"has {count} rate limits for {whose}; keep one")
+
+
+def limit_calls(path: str, calls: int) -> Iterator[Problem]:
+    """A limit lets something through."""
+    if not 1 <= calls <= MOST_CALLS:
+        yield _problem(path, f"is {calls}; it must lie between 1 and {MOST_CALLS}")
+
+
+def limit_principal(path: str, key: LimitKey, principal: str) -> Iterator[Problem]:
+    """Groups and service principals are named; the endpoint as a whole is nobody."""
+    if key in {LimitKey.USER_GROUP, LimitKey.SERVICE_PRINCIPAL} and not principal:
+        yield _problem(path, f"is missing; a rate limit with the key {key.value!r} names whom it is for")
+    if key is LimitKey.ENDPOINT and principal:
+        yield _problem(path, "cannot stand beside the key 'endpoint', which counts the calls of everybody together")
+
+
+def one_of(path: str, value: str, known: Iterable[str]) -> Iterator[Problem]:
+    """A word from a short list."""
+    known = tuple(known)
+    if value not in known:
+        yield _problem(path, f"{value[:80]!r} is not known; use {' or '.join(known)}")
+
+
+def fraction(path: str, value: float) -> Iterator[Problem]:
+    """A part of a whole."""
+    if not 0 <= value <= 1:
+        yield _problem(path, f"is {value}; it must lie between 0 and 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,10 +30,12 @@ class Model(mlflow.pyfunc.PythonModel):
         return model_input
 mlflow.models.set_model(Model())
 ''')
-for _ in range(2):
+for example in (None, ["a", "b"]):
     mlflow.pyfunc.log_model(
-        name="m", python_model=folder + "/model.py", registered_model_name="my model's", pip_requirements=[]
+        name="m", python_model=folder + "/model.py", registered_model_name="my model's", pip_requirements=[],
+        input_example=example,
     )
+client.set_registered_model_alias("my model's", "champion", "2")
 for name, source in (("old", "file://" + folder + "/old"), ("remote", "s3://bucket/m"), ("late", "s3://bucket/l")):
     client.create_registered_model(name)
     client.create_model_version(name, source)
@@ -167,3 +170,34 @@ def test_the_fake_refuses_in_the_same_words(registry: Registry) -> None:
         assert refusal(fake, *question) == refusal(registry, *question)
     fake.away = "it sleeps"
     assert refusal(fake, "m", "1")[0] is ProblemCode.TEMPORARILY_UNAVAILABLE
+
+
+def test_an_alias_stands_for_a_version(registry: Registry) -> None:
+    """An alias is looked up anew each time; one that is not there is named with those that are."""
+    assert registry.version_of("my model's", "champion") == "2"
+    fake = FakeRegistry({"my model's": {"1": "/1", "2": "/2"}})
+    fake.aliases = {"my model's": {"champion": "2"}}
+    for asked in (registry, fake):
+        assert asked.version_of("my model's", "champion") == "2"
+        for model, alias, message in (
+            ("my model's", "loser", "model \"my model's\" has no alias '@loser'; it has @champion"),
+            (
+                "absent",
+                "champion",
+                "no model named 'absent' is registered; check the name, or register the model first",
+            ),
+        ):
+            with pytest.raises(ProblemError) as caught:
+                asked.version_of(model, alias)
+            assert (caught.value.code, str(caught.value)) == (ProblemCode.RESOURCE_DOES_NOT_EXIST, message)
+
+
+def test_a_model_describes_itself(registry: Registry) -> None:
+    """Signature and example are what MLflow stored with the model, as text; what it has not is empty."""
+    first = registry.describe(registry.resolve("my model's", "1"))
+    second = registry.describe(registry.resolve("my model's", "2"))
+    assert json.loads(first.inputs) == [{"type": "string", "required": True}]
+    assert first.example == ""
+    assert json.loads(second.example) == {"inputs": ["a", "b"]}
+    with pytest.raises(ProblemError, match="does not answer"):
+        registry.describe("/nowhere")

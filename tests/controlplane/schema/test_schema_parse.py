@@ -163,7 +163,7 @@ def test_all_problems_are_reported_at_once() -> None:
         "tags": [{"value": "v"}, 3],
         "config": {
             "served_entities": [
-                {"name": "a b", "entity_name": "churn", "entity_version": "x", "workload_size": "Huge"},
+                {"name": "a b", "entity_name": "churn", "entity_version": "1.5", "workload_size": "Huge"},
                 {"entity_version": 3, "environment_vars": {"A": 1}},
                 "current",
             ],
