@@ -24,7 +24,7 @@ from model_worker.forks import ForkServer
 from model_worker.hosted import HostedReplica, Surroundings
 from model_worker.listeners import ListenerError, Listeners, TcpListeners, UnixListeners, answers
 from model_worker.logs import Logs
-from model_worker.protocol import Command, ProtocolError, Spec, Start, State, Stop
+from model_worker.protocol import Command, ProtocolError, Sleep, Spec, Start, State, Stop
 from model_worker.task import Limits
 
 _logger = logging.getLogger(__name__)
@@ -119,6 +119,10 @@ class Host:
                 self._start(spec)
             case Stop(replica_id, grace):
                 self._stop(replica_id, grace)
+            case Sleep(replica_id, grace):
+                replica = self._replicas.get(replica_id)
+                if replica is not None:
+                    replica.sleep(grace)
             case protocol.Logs(replica_id, lines, request):
                 text = self._logs.tail(replica_id, lines)
                 peer.write(protocol.line({"type": "logs", "request": request, "text": text}))
@@ -131,13 +135,22 @@ class Host:
             self._replicas[spec.id] = replica
         elif replica.state.phase != protocol.FAILED or spec.id in self._lives:
             return
-        replica.begin()
+        if spec.asleep and replica.state.attempt == 0:
+            replica.listen()
+        else:
+            replica.begin()
         self._lives[spec.id] = asyncio.create_task(self._live(replica), name=f"replica {spec.id}")
 
     async def _live(self, replica: HostedReplica) -> None:
         replica_id = replica.state.spec.id
         try:
-            await replica.attempt()
+            if replica.state.phase != protocol.ASLEEP:
+                await replica.attempt()
+            while replica.state.phase == protocol.ASLEEP:
+                await replica.roused()
+                if replica.state.phase == protocol.ASLEEP:  # else it was stopped in its sleep
+                    replica.begin()
+                    await replica.attempt()
         finally:
             del self._lives[replica_id]
         if replica.state.phase == protocol.STOPPING:

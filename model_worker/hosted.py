@@ -59,6 +59,7 @@ class HostedReplica:
         self._child: Child | None = None
         self._killing: asyncio.TimerHandle | None = None
         self._kill_at = float("inf")
+        self._roused = asyncio.Event()
         self._state = State(spec, protocol.STARTING, attempt=0)
 
     @property
@@ -88,17 +89,49 @@ class HostedReplica:
             self._child = None
             if self._killing is not None:
                 self._killing.cancel()
+            self._kill_at = float("inf")
             shutil.rmtree(directory, ignore_errors=True)
+
+    def sleep(self, grace: float) -> None:
+        """End the process of a READY replica within `grace` seconds; its socket stays, and what comes there waits."""
+        if self._state.phase == protocol.READY:
+            self._update(phase=protocol.ASLEEP, message="")
+            self._end(grace)
+
+    def listen(self) -> None:
+        """Be ASLEEP from the beginning; where no socket can be had, be started at once, which will say why."""
+        try:
+            listener = self._listener = self._around.listeners.open(self._name)
+        except ListenerError:
+            self.begin()
+            return
+        self._update(phase=protocol.ASLEEP, address=listener.address, holds_connections=True)
+
+    async def roused(self) -> None:
+        """Return when somebody connects to the socket of a replica that is ASLEEP, or when it is stopped."""
+        assert self._listener is not None
+        loop, descriptor = asyncio.get_running_loop(), self._listener.socket.fileno()
+        self._roused.clear()
+        loop.add_reader(descriptor, self._roused.set)
+        try:
+            await self._roused.wait()
+        finally:
+            loop.remove_reader(descriptor)
 
     def stop(self, grace: float) -> None:
         """Let it finish what it has, for at most `grace` seconds; a stop that was sooner to end stays so."""
-        loop = asyncio.get_running_loop()
-        kill_at = loop.time() + grace
-        first = self._state.phase != protocol.STOPPING
-        if first:
+        if self._state.phase != protocol.STOPPING:
             self._update(phase=protocol.STOPPING, message="")
             if self._listener is not None:
                 self._listener.hide()
+            self._roused.set()
+        self._end(grace)
+
+    def _end(self, grace: float) -> None:
+        """SIGTERM at once, the first time, and SIGKILL when `grace` is over."""
+        loop = asyncio.get_running_loop()
+        kill_at = loop.time() + grace
+        if self._kill_at == float("inf"):
             self._signal(signal.SIGTERM)
         if kill_at < self._kill_at:
             self._kill_at = kill_at
@@ -182,6 +215,9 @@ class HostedReplica:
             self._update(phase=protocol.READY, message="")
 
     def _ended(self, status: int | None, failure: Report | None) -> None:
+        if self._state.phase == protocol.ASLEEP:
+            self._update(pid=None)
+            return
         if failure is not None:
             self._fail(failure.failure, permanent=failure.permanent)
             return

@@ -17,6 +17,7 @@ STARTING = "STARTING"
 READY = "READY"
 FAILED = "FAILED"
 STOPPING = "STOPPING"
+ASLEEP = "ASLEEP"
 
 
 class ProtocolError(Exception):
@@ -34,6 +35,8 @@ class Spec:
     entity_version: str = ""
     environment_vars: tuple[tuple[str, str], ...] = ()
     identity: Any = None
+    #: Begin ASLEEP: listen, and make a process when somebody connects.
+    asleep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,14 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Sleep:
+    """End this replica's process within `grace` seconds, and make another when somebody connects; only if it is READY."""
+
+    id: str
+    grace: float
+
+
+@dataclass(frozen=True, slots=True)
 class Logs:
     """Answer with the last lines that this replica printed."""
 
@@ -60,7 +71,7 @@ class Logs:
     request: int
 
 
-Command = Start | Stop | Logs
+Command = Start | Stop | Sleep | Logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +121,13 @@ def parse_command(text: bytes) -> Command:
             return Start(_spec(message["spec"]))
         if kind == "stop":
             return Stop(str(message["id"]), float(message["grace"]))
+        if kind == "sleep":
+            return Sleep(str(message["id"]), float(message["grace"]))
         if kind == "logs":
             return Logs(str(message["id"]), int(message["lines"]), int(message["request"]))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ProtocolError(f"not a command: {error!r} in {text[:200]!r}") from error
-    raise ProtocolError(f"unknown command type {kind!r}: this host knows start, stop and logs")
+    raise ProtocolError(f"unknown command type {kind!r}: this host knows start, stop, sleep and logs")
 
 
 def _spec(fields: Mapping[str, Any]) -> Spec:
@@ -127,4 +140,5 @@ def _spec(fields: Mapping[str, Any]) -> Spec:
         entity_version=str(fields.get("entity_version", "")),
         environment_vars=tuple((str(name), str(value)) for name, value in variables.items()),
         identity=fields.get("identity"),
+        asleep=bool(fields.get("asleep", False)),
     )

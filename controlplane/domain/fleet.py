@@ -17,6 +17,8 @@ class Phase(StrEnum):
     FAILED = "FAILED"
     #: It was told to stop and finishes what it has in hand.
     STOPPING = "STOPPING"
+    #: It has no process, and its runtime makes one as soon as a request comes to its address, where the request waits.
+    ASLEEP = "ASLEEP"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -63,6 +65,8 @@ class ReplicaSpec:
     entity_name: str
     entity_version: str
     environment_vars: tuple[tuple[str, str], ...] = ()
+    #: Begin ASLEEP; for a model that is known to load.
+    asleep: bool = False
 
 
 @dataclass(frozen=True, slots=True)

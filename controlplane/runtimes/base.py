@@ -32,5 +32,8 @@ class Runtime(Protocol):
     async def start(self, spec: ReplicaSpec) -> None:
         """Start a replica, or start it again when it is FAILED (same id, same address if the runtime can)."""
 
+    async def sleep(self, replica_id: str, grace: float) -> None:
+        """Make a READY replica ASLEEP: it finishes the requests it has and ends; the next request wakes it."""
+
     async def stop(self, replica_id: str, grace: float) -> None:
         """End a replica: it finishes the requests it has, for at most `grace` seconds, and leaves the fleet."""

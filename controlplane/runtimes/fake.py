@@ -89,10 +89,18 @@ class FakeRuntime:
             attempt=present.attempt + 1 if present else 1,
             holds_connections=self._holds_connections,
         )
-        if self._holds_all or spec.artifact_uri in self._held:
+        if spec.asleep and present is None:
+            self._publish(replace(starting, phase=Phase.ASLEEP, pid=None, holds_connections=True, attempt=0))
+        elif self._holds_all or spec.artifact_uri in self._held:
             self._publish(starting)
         else:
             self._publish(self._outcome(starting, spec))
+
+    async def sleep(self, replica_id: str, grace: float) -> None:  # noqa: ARG002 - nothing is in hand here
+        """Make a READY replica ASLEEP."""
+        present = self._replicas.get(replica_id)
+        if self._connected and present is not None and present.phase is Phase.READY:
+            self._publish(replace(present, phase=Phase.ASLEEP, pid=None, holds_connections=True))
 
     async def stop(self, replica_id: str, grace: float) -> None:  # noqa: ARG002 - nothing is in hand here
         """Take the replica out of the fleet, or make it STOPPING while stops are held."""
@@ -145,6 +153,15 @@ class FakeRuntime:
         """End the replica's process as a signal would; it gets a new pid when it is started again."""
         present = self._replicas[replica_id]
         self._publish(replace(present, phase=Phase.FAILED, pid=None, message=message, permanent=False))
+
+    def wake(self, replica_id: str) -> None:
+        """Let a request arrive at an ASLEEP replica: it is started, and becomes what it would become."""
+        present = self._replicas[replica_id]
+        assert present.phase is Phase.ASLEEP
+        self._pids += 1
+        self._publish(replace(present, phase=Phase.STARTING, pid=self._pids, attempt=present.attempt + 1))
+        if not (self._holds_all or self._specs[replica_id].artifact_uri in self._held):
+            self.finish_start(replica_id)
 
     def hold_stops(self) -> None:
         """Let replicas that are stopped stay STOPPING until `release_stops`."""

@@ -79,6 +79,10 @@ class ProcessRuntime:
         """Ask the host to start a replica, or to start a FAILED one again on the same socket."""
         await self._say({"type": "start", "spec": _spec_to_json(spec)})
 
+    async def sleep(self, replica_id: str, grace: float) -> None:
+        """Ask the host to end a replica's process until somebody connects."""
+        await self._say({"type": "sleep", "id": replica_id, "grace": grace})
+
     async def stop(self, replica_id: str, grace: float) -> None:
         """Ask the host to end a replica."""
         await self._say({"type": "stop", "id": replica_id, "grace": grace})
@@ -184,6 +188,7 @@ def _spec_to_json(spec: ReplicaSpec) -> dict[str, Any]:
         "entity_name": spec.entity_name,
         "entity_version": spec.entity_version,
         "environment_vars": dict(spec.environment_vars),
+        "asleep": spec.asleep,
         "identity": {
             "endpoint_id": spec.deployment.endpoint_id,
             "entity": spec.deployment.entity,
