@@ -1,0 +1,120 @@
+"""Load reporting (LRS): every Envoy tells each second how many requests it has for which cluster. No scraping.
+
+Spec: envoy/service/load_stats/v3/lrs.proto and envoy/config/endpoint/v3/load_report.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Protocol, cast
+
+import grpc
+import grpc.aio
+from google.protobuf import descriptor_pb2
+
+from controlplane.discovery.wire import message_classes
+from controlplane.domain.load import LoadReport
+from controlplane.translate.resource import field_bytes, varint
+
+_FIELD = descriptor_pb2.FieldDescriptorProto
+_REPEATED, _SINGLE = _FIELD.LABEL_REPEATED, _FIELD.LABEL_OPTIONAL
+_COUNT = _FIELD.TYPE_UINT64
+
+_CLASSES = message_classes(
+    "wye.load",
+    {
+        "Node": {"id": (1, _FIELD.TYPE_STRING, _SINGLE)},
+        "Duration": {"seconds": (1, _FIELD.TYPE_INT64, _SINGLE), "nanos": (2, _FIELD.TYPE_INT32, _SINGLE)},
+        "LocalityStats": {
+            "succeeded": (2, _COUNT, _SINGLE),
+            "in_progress": (3, _COUNT, _SINGLE),
+            "failed": (4, _COUNT, _SINGLE),
+            "issued": (8, _COUNT, _SINGLE),
+        },
+        "ClusterStats": {
+            "cluster": (1, _FIELD.TYPE_STRING, _SINGLE),
+            "localities": (2, "LocalityStats", _REPEATED),
+            "dropped": (3, _COUNT, _SINGLE),
+            "interval": (4, "Duration", _SINGLE),
+        },
+        "LoadStatsRequest": {"node": (1, "Node", _SINGLE), "clusters": (2, "ClusterStats", _REPEATED)},
+    },
+)
+
+_SERVICE, _METHOD = "envoy.service.load_stats.v3.LoadReportingService", "StreamLoadStats"
+
+#: What is asked of an Envoy: all its clusters (4: send_all_clusters), every second (2: load_reporting_interval).
+INTERVAL = 1
+_ANSWER = field_bytes(2, b"\x08" + varint(INTERVAL)) + b"\x20\x01"
+
+#: Called with an Envoy's node id and what it reports of each cluster that has or had requests.
+Listener = Callable[[str, Sequence[LoadReport]], None]
+
+
+class _Locality(Protocol):
+    succeeded: int
+    in_progress: int
+    failed: int
+    issued: int
+
+
+class _Interval(Protocol):
+    seconds: int
+    nanos: int
+
+
+class _Cluster(Protocol):
+    cluster: str
+    localities: Sequence[_Locality]
+    dropped: int
+    interval: _Interval
+
+
+class _Node(Protocol):
+    id: str
+
+
+class _Request(Protocol):
+    node: _Node
+    clusters: Sequence[_Cluster]
+
+
+def handler(listener: Listener) -> grpc.GenericRpcHandler[bytes, bytes]:
+    """The load reporting service; `listener` is called on the server's loop."""
+
+    async def stream(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        node_id = ""
+        async for data in requests:
+            request = parse(data)
+            if not node_id:  # the first request says who reports, and asks what to report
+                node_id = request.node.id
+                await context.write(_ANSWER)
+            listener(node_id, reports(node_id, request))
+        listener(node_id, ())
+
+    methods = {_METHOD: grpc.stream_stream_rpc_method_handler(stream)}
+    return grpc.method_handlers_generic_handler(_SERVICE, cast("Any", methods))
+
+
+def parse(data: bytes) -> _Request:
+    """A LoadStatsRequest."""
+    return cast("_Request", _CLASSES["LoadStatsRequest"].FromString(data))
+
+
+def reports(node_id: str, request: _Request) -> tuple[LoadReport, ...]:
+    """What the request says of each cluster that has or had requests in its interval."""
+    found = []
+    for stats in request.clusters:
+        report = LoadReport(
+            node_id=node_id,
+            cluster=stats.cluster,
+            seconds=stats.interval.seconds + stats.interval.nanos / 1e9,
+            issued=sum(locality.issued for locality in stats.localities),
+            succeeded=sum(locality.succeeded for locality in stats.localities),
+            failed=sum(locality.failed for locality in stats.localities),
+            in_progress=sum(locality.in_progress for locality in stats.localities),
+            dropped=stats.dropped,
+        )
+        if report.issued or report.in_progress or report.dropped or report.succeeded or report.failed:
+            found.append(report)
+    return tuple(found)

@@ -1,0 +1,92 @@
+"""How many replicas an entity should have, from what its Envoys report. Pure: values in, values out, time included.
+
+Up at once, because requests are waiting; down slowly, because load comes back: what counts is the greatest load of a
+window, so a steady load, however noisy, gives a steady answer. After an idle time an entity that may scale to zero sleeps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from controlplane.domain import ServedEntity
+
+#: Units of provisioned concurrency that one replica offers; one unit is one request at a time.
+UNITS_PER_REPLICA = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Between how many replicas an entity scales, and whether it sleeps when nobody asks for it."""
+
+    least: int
+    most: int
+    to_zero: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleOptions:
+    """Times in seconds that users may change (`wye settings`)."""
+
+    #: How long the load must have been lower before replicas are given up.
+    down_after: float = 300.0
+    #: How long nobody may have asked before an entity that may scale to zero does.
+    to_zero_after: float = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """So many requests were under way at that time."""
+
+    at: float
+    concurrency: float
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is remembered of an entity's load: the last request's time, and the samples that may still be the greatest.
+
+    A sample is dropped as soon as a later one is as great, so there are few, each smaller than the one before it.
+    """
+
+    active_at: float
+    samples: tuple[Sample, ...] = ()
+
+    def then(self, sample: Sample, *, active: bool, options: ScaleOptions) -> History:
+        """The history with one more sample; `active` says whether there were any requests since the last one."""
+        kept = [
+            each
+            for each in self.samples
+            if each.concurrency > sample.concurrency and each.at > sample.at - options.down_after
+        ]
+        return replace(self, active_at=sample.at if active else self.active_at, samples=(*kept, sample))
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The answer, and when it may change though nothing is heard until then (None: never by itself)."""
+
+    replicas: int
+    ask_again_at: float | None = None
+
+
+def bounds(entity: ServedEntity) -> Bounds:
+    """Between how many replicas the API's words let an entity scale."""
+    least, most = entity.spec.concurrency
+    fewest = max(1, math.ceil(least / UNITS_PER_REPLICA))
+    return Bounds(fewest, max(fewest, math.ceil(most / UNITS_PER_REPLICA)), entity.spec.scale_to_zero_enabled)
+
+
+def scale(history: History, within: Bounds, now: float, options: ScaleOptions) -> Scale:
+    """How many replicas to have now; 0 means asleep."""
+    recent = [sample for sample in history.samples if sample.at > now - options.down_after]
+    under_way = recent[-1].concurrency if recent else 0.0
+    idle_at = history.active_at + options.to_zero_after
+    if within.to_zero and under_way == 0 and now >= idle_at:
+        return Scale(0)
+    needed = math.ceil(recent[0].concurrency / UNITS_PER_REPLICA) if recent else 0
+    replicas = min(within.most, max(within.least, needed))
+    again = [idle_at] if within.to_zero and under_way == 0 else []
+    if replicas > within.least:
+        again.append(recent[0].at + options.down_after)
+    return Scale(replicas, min(again, default=None))
