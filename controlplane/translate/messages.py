@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import lru_cache
 from typing import Any as Json
 from typing import cast
 
@@ -22,8 +23,10 @@ from envoy_data_plane.envoy.config.core.v3 import (
     SubstitutionFormatString,
 )
 from envoy_data_plane.google.protobuf import Any, ListValue, NullValue, Struct, Value
+from envoy_data_plane.message_pool import default_message_pool
 
 from controlplane.domain import Address
+from controlplane.translate.encoding import encode
 from controlplane.translate.resource import Resource
 
 #: "Get it over the aggregated stream."
@@ -35,15 +38,6 @@ def seconds(value: float) -> dt.timedelta:
     return dt.timedelta(seconds=value)
 
 
-def encode(message: betterproto2.Message) -> bytes:
-    """The message's bytes.
-
-    betterproto2 validates nested messages once more on serialising, by building a validator for each: 8 times the
-    cost (reference/xds.md 4.1). The constructors have validated already.
-    """
-    return bytes(message)
-
-
 def resource(type_url: str, name: str, message: betterproto2.Message, refs: frozenset[str] = frozenset()) -> Resource:
     """The message as a resource of that name."""
     return Resource.of(type_url, name, encode(message), refs)
@@ -51,7 +45,7 @@ def resource(type_url: str, name: str, message: betterproto2.Message, refs: froz
 
 def pack(message: betterproto2.Message) -> Any:
     """The message inside an Any."""
-    return Any.pack(message)
+    return Any(type_url=default_message_pool.type_to_url[type(message)], value=encode(message))
 
 
 def address(where: Address) -> EnvoyAddress:
@@ -61,6 +55,7 @@ def address(where: Address) -> EnvoyAddress:
     return EnvoyAddress(socket_address=SocketAddress(address=where.host, port_value=where.port))
 
 
+@lru_cache(maxsize=4096)
 def set_header(name: str, value: str) -> HeaderValueOption:
     """A header that replaces whatever was there under its name."""
     return HeaderValueOption(
@@ -110,10 +105,3 @@ def _value(value: Json) -> Value:
     if isinstance(value, dict):
         return Value(struct_value=_struct(value))
     return Value(list_value=ListValue(values=[_value(item) for item in cast("list[Json]", value)]))
-
-
-def _already_valid(_: betterproto2.Message) -> bool:
-    return False
-
-
-betterproto2.Message._is_pydantic = _already_valid
