@@ -191,9 +191,11 @@ class EnvoyModel:
             for name in gone:
                 view.pop(name, None)
         changed = []
+        asked = self.subscribed.get(response.type_url, set())
         for resource in response.resources:
             before = view.get(resource.name)
-            if resource.name not in errors:
+            given_up = self.follows and "*" not in asked and resource.name not in asked
+            if resource.name not in errors and not given_up:
                 view[resource.name] = resource
                 if before is None or before.version != resource.version:
                     changed.append(resource.name)

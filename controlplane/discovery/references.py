@@ -52,6 +52,7 @@ class References:
 
     def replace(self, key: Key, refs: frozenset[str]) -> frozenset[str]:
         """What the latest version of `key` refers to is now known to be `refs`; clusters that nothing uses any more."""
+        self._unknown.discard(key)
         versions = self._live.get(key)
         if versions is None:
             self.sent(key, 0, refs)

@@ -65,7 +65,8 @@ class Session:
         self._subscriptions: dict[str, Subscription] = {}
         self._stages = Stages(self._subscriptions)
         self._counts: dict[str, _Count] = {}
-        self._rejections: dict[Key, Rejection] = {}
+        #: By what was refused, and its version.
+        self._rejections: dict[Key, dict[str, Rejection]] = {}
         self._on_change = on_change
         self.on_work = on_work
 
@@ -99,14 +100,10 @@ class Session:
         self.dead = False
         self._identify(request.node)
         type_url = self._type_of(request)
-        have = self._snapshot.of(type_url)
         if isinstance(request, DeltaRequest):
             reaction = self._receive_delta(type_url, request)
         else:
-            sotw = self._subscriptions.get(type_url)
-            if not isinstance(sotw, SotwSubscription):
-                sotw = self._subscriptions[type_url] = SotwSubscription(type_url)
-            reaction = sotw.on_request(request, have)
+            reaction = self._receive_sotw(type_url, request)
         self._stages.react(type_url, reaction)
         self._note(type_url, reaction)
         self._on_change(self)
@@ -146,16 +143,15 @@ class Session:
 
     def rejection(self, key: Key, version: str) -> Rejection | None:
         """The client's refusal of exactly that version, if it refused it."""
-        rejection = self._rejections.get(key)
-        return rejection if rejection is not None and rejection.version == version else None
+        return self._rejections.get(key, {}).get(version)
 
     def rejections(self) -> list[Rejection]:
         """What it refuses of the present snapshot, by type and name."""
         present = []
-        for key, rejection in sorted(self._rejections.items()):
+        for key, rejections in sorted(self._rejections.items()):
             resource = self._snapshot.get(key)
-            if resource is not None and resource.version == rejection.version:
-                present.append(rejection)
+            if resource is not None and resource.version in rejections:
+                present.append(rejections[resource.version])
         return present
 
     def missing(self, key: Key) -> frozenset[str]:
@@ -198,18 +194,32 @@ class Session:
         self._stages.brought(type_url, request.initial, have)
         return reaction
 
+    def _receive_sotw(self, type_url: str, request: SotwRequest) -> Reaction:
+        have = self._snapshot.of(type_url)
+        subscription = self._subscriptions.get(type_url)
+        if isinstance(subscription, SotwSubscription):
+            return subscription.on_request(request, have)
+        self._subscriptions[type_url] = subscription = SotwSubscription(type_url)
+        reaction = subscription.on_request(request, have)
+        if request.version:
+            # From an earlier stream, in versions that this variant does not tell.
+            self._stages.resumed()
+            self._stages.brought(type_url, dict.fromkeys(request.names, ""), have)
+        return reaction
+
     def _note(self, type_url: str, reaction: Reaction) -> None:
         for name in reaction.forgotten:
             self._rejections.pop((type_url, name), None)
         for settled in reaction.settled:
-            for name in settled.acked:
-                self._rejections.pop((type_url, name), None)
+            for name, version in settled.acked.items():
+                if version is not None:
+                    self._rejections.get((type_url, name), {}).pop(version, None)
             if settled.message is None:
                 continue
             at_ms = self._clock.now_ms()
             for name, version in settled.rejected.items():
                 rejection = Rejection(self.node_id, type_url, name, version, settled.message, at_ms)
-                self._rejections[type_url, name] = self.last_rejection = rejection
+                self._rejections.setdefault((type_url, name), {})[version] = self.last_rejection = rejection
             if not settled.rejected:
                 self.last_rejection = Rejection(self.node_id, type_url, "", "", settled.message, at_ms)
 

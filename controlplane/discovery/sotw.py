@@ -67,8 +67,13 @@ class SotwSubscription(Subscription):
             self._shown.pop(name, None)
             self._accepted_content.pop(name, None)
         sent = self.in_flight[nonce]
-        # All that is not acknowledged yet rides on this response, whatever becomes of the ones before.
-        sent.content = {name: shown for name, shown in self._shown.items() if self.acked.get(name) != shown.version}
+        # All that is not settled yet rides on this response, whatever becomes of the ones before.
+        unsettled = {name for each in self.in_flight.values() for name in each.entries}
+        sent.content = {
+            name: shown
+            for name, shown in self._shown.items()
+            if name in unsettled or self.acked.get(name) != shown.version
+        }
         sent.entries = {name: resource.version for name, resource in sent.content.items()} | dict.fromkeys(removed)
         return [self._shown[name] for name in sorted(self._shown)], ()
 
@@ -94,11 +99,19 @@ class SotwSubscription(Subscription):
         for name, version in rejected.items():
             self._reject(name, version)
         unclear = frozenset(sent.entries) - at_fault
-        # A response without those at fault tells how the others are; each round has fewer of them. When all of them
-        # are at fault, or one cannot be left out, there is nothing to learn: nothing is said until the content changes.
-        if unclear and not any(self._shown.get(name) == sent.content[name] for name in rejected):
-            self.owes_reply = True
-        return Settled(sent.seq, rejected=rejected, unclear=unclear, message=error)
+        if not any(self._shown.get(name) == sent.content[name] for name in rejected):
+            # A response without those at fault tells how the others are; each round has fewer of them. When all of
+            # them are at fault there is nothing to learn, and nothing is said until the content changes.
+            self.owes_reply = self.owes_reply or bool(unclear)
+            return Settled(sent.seq, rejected=rejected, unclear=unclear, message=error)
+        # One of those at fault cannot be left out, so no response without it is possible. Envoy names all that it does
+        # not take and uses the rest; to insist on more would hold back the rest for as long as the fault lasts.
+        taken = {name: sent.entries[name] for name in sorted(unclear)}
+        for name in taken:
+            if name in sent.content and name not in self.departing:
+                self._accepted_content[name] = sent.content[name]
+                self.acked[name] = sent.content[name].version
+        return Settled(sent.seq, acked=taken, rejected=rejected, message=error)
 
     def _reject(self, name: str, version: str) -> None:
         super()._reject(name, version)

@@ -73,6 +73,8 @@ class Stages:
         self._waiting: dict[str, set[Key]] = {}
         #: Removals that wait until nothing needs them, by type.
         self._lingering: dict[str, set[str]] = {}
+        #: The endpoints that the client has.
+        self._endpoints: dict[str, Resource] = {}
         #: Clusters sent before the client asked for any endpoints: those endpoints are due even if it has them.
         self._endpoints_due: set[str] = set()
 
@@ -101,12 +103,18 @@ class Stages:
             self._catching_up = bool(versions)
             for cluster in list(self._waiting):
                 self._release(cluster)
-        if type_url in _REFERRED_TO:
-            return
         for name, version in versions.items():
             resource = have.get(name)
-            same = resource is not None and resource.version == version
-            self._references.brought((type_url, name), resource.refs if resource is not None and same else None)
+            if resource is not None and resource.version != version:
+                resource = None
+            if type_url not in _REFERRED_TO:
+                self._references.brought((type_url, name), resource.refs if resource is not None else None)
+            elif type_url == TypeUrl.ENDPOINTS and resource is not None:
+                self._endpoints[name] = resource
+
+    def resumed(self) -> None:
+        """The client has something from an earlier stream, of which it does not say everything."""
+        self._catching_up = True
 
     def react(self, type_url: str, reaction: Reaction) -> None:
         """Take what a request meant: what was held back for it may go now."""
@@ -116,8 +124,7 @@ class Stages:
         for name in reaction.forgotten:
             self._unhold((type_url, name))
             self._forget((type_url, name))
-        if self._references.complete and not complete:
-            self._look_again(TypeUrl.CLUSTER)
+        self._completed(complete)
         if reaction.settled:
             if self._catching_up:
                 # A client says all that it has before it answers anything on a new stream.
@@ -151,10 +158,14 @@ class Stages:
             key = (draft.type_url, resource.name)
             if draft.type_url == TypeUrl.CLUSTER:
                 self._follow_with_endpoints(resource.name)
-            elif draft.type_url != TypeUrl.ENDPOINTS:
+            elif draft.type_url == TypeUrl.ENDPOINTS:
+                self._endpoints[resource.name] = resource
+            else:
                 self._references.sent(key, seq, resource.refs)
-        if draft.type_url not in _REFERRED_TO:
-            for name in draft.removed:
+        for name in draft.removed:
+            if draft.type_url == TypeUrl.ENDPOINTS:
+                self._endpoints.pop(name, None)
+            elif draft.type_url not in _REFERRED_TO:
                 self._references.sent((draft.type_url, name), seq, frozenset())
 
     def _ordered(self) -> list[str]:
@@ -198,6 +209,14 @@ class Stages:
         key = (subscription.type_url, name)
         self._unhold(key)
         resource = have.get(name)
+        if resource is None and subscription.type_url == TypeUrl.ENDPOINTS and name in subscription.forced:
+            if not self._may_leave(TypeUrl.ENDPOINTS, name):
+                # The cluster was changed and then removed, but has to stay for now: it needs the hosts that it had.
+                resource = self._endpoints.get(name)
+            if resource is None:
+                subscription.forced.discard(name)
+                subscription.asked.discard(name)
+                return None, subscription.tells_absence
         if resource is None:
             return None, self._absent(subscription, name)
         subscription.leaving.discard(name)
@@ -206,12 +225,14 @@ class Stages:
             subscription.drop(name)
             self._forget(key)
             return None, False
-        if subscription.rejected.get(name) == resource.version:
+        if resource.version in subscription.rejected.get(name, ()):
             return None, False
         if subscription.known.get(name) == resource.version and name not in subscription.forced:
             # A scope's bytes do not say which clusters it leads to, so that may change without a new version.
             if subscription.type_url not in _REFERRED_TO:
+                complete = self._references.complete
                 self._freed(self._references.replace(key, resource.refs))
+                self._completed(complete)
             return None, False
         missing = self._missing(subscription.type_url, resource.refs)
         if missing:
@@ -294,6 +315,7 @@ class Stages:
         names = [name for name in sorted(subscription.dirty) if name in have and subscription.wants(name)]
         missing = frozenset[str]().union(*(self._missing(type_url, have[name].refs) for name in names))
         if not missing:
+            subscription.owes_reply = True
             return True
         for name in subscription.dirty:
             self._unhold((type_url, name))
@@ -313,12 +335,20 @@ class Stages:
 
     def _forget(self, key: Key) -> None:
         if key[0] not in _REFERRED_TO:
+            complete = self._references.complete
             self._freed(self._references.gone(key))
+            self._completed(complete)
+        elif key[0] == TypeUrl.ENDPOINTS:
+            self._endpoints.pop(key[1], None)
         self._lingering.get(key[0], set()).discard(key[1])
 
     def _freed(self, clusters: frozenset[str]) -> None:
         if clusters:
             self._look_again(TypeUrl.CLUSTER, clusters)
+
+    def _completed(self, before: bool) -> None:
+        if self._references.complete and not before:
+            self._look_again(TypeUrl.CLUSTER)
 
     def _look_again(self, type_url: str, only: frozenset[str] | None = None) -> None:
         """Removals that linger may be possible now."""

@@ -71,8 +71,8 @@ class Subscription:
         self.acked: dict[str, str] = {}
         #: Name -> number of the response that removed it, until that is settled.
         self.departing: dict[str, int] = {}
-        #: Name -> version it refused last, which is never sent again.
-        self.rejected: dict[str, str] = {}
+        #: Name -> versions it has refused, which are never sent again.
+        self.rejected: dict[str, set[str]] = {}
         #: Names to look at when the stream can be written to.
         self.dirty: set[str] = set()
         #: Known names that are gone from the snapshot, to be removed when nothing needs them any more.
@@ -166,7 +166,7 @@ class Subscription:
                 version is not None and name not in self.departing
             ):  # else what is acknowledged here has been withdrawn since
                 self.acked[name] = version
-                self.rejected.pop(name, None)
+                self.rejected.get(name, set()).discard(version)
         self.generation = max(self.generation, sent.generation)
         return Settled(sent.seq, acked=sent.entries)
 
@@ -189,7 +189,7 @@ class Subscription:
                 del self.departing[name]
 
     def _reject(self, name: str, version: str) -> None:
-        self.rejected[name] = version
+        self.rejected.setdefault(name, set()).add(version)
         if self.known.get(name) == version:
             # The client keeps what it had.
             if name in self.acked:
