@@ -13,13 +13,15 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import model_worker
 from model_worker.environments import Environment
-from model_worker.task import Task
 
 _logger = logging.getLogger(__name__)
+
+#: What a forked process becomes: the `run` of this module.
+Role = Literal["replica", "fetch"]
 
 #: Makes this package importable in an interpreter that does not have it installed, and nothing beside it.
 _BOOTSTRAP = """
@@ -81,8 +83,13 @@ class ForkServer:
             _logger.error("environment %s: %s", self._environment.key, self._last_failure)
             await asyncio.sleep(pause)
 
-    async def fork(self, task: Task, descriptors: list[int]) -> Child:
-        """A new process that becomes `task`; waits while the fork server is still importing.
+    @property
+    def is_up(self) -> bool:
+        """True when it has imported its environment."""
+        return self._up.is_set()
+
+    async def fork(self, role: Role, task: str, descriptors: list[int]) -> Child:
+        """A new process that becomes a replica or fetches a model's files; waits while the fork server is still importing.
 
         Raises ForkError when it cannot be made, or the fork server ended while it was waited for.
         """
@@ -92,7 +99,8 @@ class ForkServer:
                 raise ForkError(self._last_failure)
             answer: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
             self._answers.append(answer)
-            line = json.dumps({"fork": task.to_json()}).encode() + b"\n"
+            told = {"fork": task, "as": role, "descriptors": len(descriptors)}
+            line = json.dumps(told).encode() + b"\n"
             with contextlib.suppress(OSError):  # it has just ended; the answer will say how
                 sent = socket.send_fds(self._socket, [line], descriptors)
                 await asyncio.get_running_loop().sock_sendall(self._socket, line[sent:])

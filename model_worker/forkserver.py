@@ -5,7 +5,7 @@ no thread but its own, checked before every fork: a lock that another thread hel
 
 The host speaks to it over a socket pair, JSON lines both ways:
 
-    {"fork": TASK}    with three descriptors attached: the listening socket, the log, the channel to the host
+    {"fork": TASK, "as": "replica" | "fetch", "descriptors": N}    with N descriptors attached, for the module's `run`
     {"ready": PID}    once, after the imports
     {"forked": PID} | {"refused": REASON}    the answer to each fork, in order
     {"exited": PID, "status": N}    a child ended; N as from `os.waitpid`
@@ -53,9 +53,6 @@ WANTED = (
     "catboost",
 )
 
-#: Descriptors that come with each fork.
-DESCRIPTORS = 3
-
 
 class ForkServer:
     """Serves one host until it hangs up."""
@@ -93,10 +90,12 @@ class ForkServer:
         self._descriptors.extend(descriptors)
         *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:
-            self._fork(json.loads(line)["fork"], [self._descriptors.popleft() for _ in range(DESCRIPTORS)])
+            told = json.loads(line)
+            descriptors = [self._descriptors.popleft() for _ in range(told["descriptors"])]
+            self._fork(told["as"], told["fork"], descriptors)
         return True
 
-    def _fork(self, task: str, descriptors: list[int]) -> None:
+    def _fork(self, role: str, task: str, descriptors: list[int]) -> None:
         others = other_threads()
         if others:
             self._say(refused=f"forking is unsafe while there are other threads: {', '.join(others)}")
@@ -107,13 +106,13 @@ class ForkServer:
                 self._say(refused=f"cannot fork: {error.strerror}")
             else:
                 if pid == 0:
-                    self._become_replica(task, descriptors)
+                    self._become(role, task, descriptors)
                 self._children.add(pid)
                 self._say(forked=pid)
         for descriptor in descriptors:
             os.close(descriptor)
 
-    def _become_replica(self, task: str, descriptors: list[int]) -> None:
+    def _become(self, role: str, task: str, descriptors: list[int]) -> NoReturn:
         status = 70  # what is left when even the reporting of an error failed
         try:
             signal.set_wakeup_fd(-1)
@@ -123,9 +122,7 @@ class ForkServer:
             for ours in (self._selector, self._control, self._woken, self._waker):
                 ours.close()
             gc.enable()
-            from model_worker import replica  # noqa: PLC0415 - imported by name from REQUIRED already
-
-            status = replica.run(task, *descriptors)
+            status = importlib.import_module(f"model_worker.{role}").run(task, *descriptors)
         finally:
             # Never unwind into the server's loop, and run none of its exit handlers.
             os._exit(status)

@@ -19,13 +19,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model_worker import protocol
-from model_worker.environments import BASE, base_variables, fork_server_variables
-from model_worker.forks import ForkServer
+from model_worker.artifacts import Artifacts
+from model_worker.environments import Environments, Mode
+from model_worker.fork_servers import ForkServers
 from model_worker.hosted import HostedReplica, Surroundings
 from model_worker.listeners import ListenerError, Listeners, TcpListeners, UnixListeners, answers
 from model_worker.logs import Logs
 from model_worker.protocol import Command, ProtocolError, Sleep, Spec, Start, State, Stop
 from model_worker.task import Limits
+from model_worker.variables import base_variables, fork_server_variables
 
 _logger = logging.getLogger(__name__)
 
@@ -47,6 +49,13 @@ class Options:
     listen: str
     socket_dir: Path
     log_dir: Path
+    #: Where environments are that were built for models that need another than the host's own …
+    environments_dir: Path
+    #: … and copies of models that are not on this machine …
+    artifacts_dir: Path
+    #: … of which so many bytes are kept besides those in use.
+    artifacts_bytes: int = 20 * 1024**3
+    environments: Mode = Mode.AUTO
     #: Empty: replicas listen on Unix sockets in `socket_dir`. Else on ports of this interface …
     replica_host: str = ""
     #: … which others reach by this name.
@@ -66,18 +75,20 @@ class Host:
         self._replicas: dict[str, HostedReplica] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._peers: set[asyncio.StreamWriter] = set()
-        self._logs = Logs(options.log_dir)
+        self._logs = {kind: Logs(options.log_dir / folder) for kind, folder in (("output", "."), ("build", "build"))}
         self._directory = options.log_dir / "work" / self._id[:8]
-        self._forks = ForkServer(
-            BASE, fork_server_variables(variables), log=options.log_dir / "forkserver.txt", directory=self._directory
-        )
+        self._forks = ForkServers(fork_server_variables(variables), log_dir=options.log_dir, directory=self._directory)
+        self._artifacts = Artifacts(options.artifacts_dir, options.artifacts_bytes, self._forks, variables)
+        self._environments = Environments(options.environments_dir, options.environments, variables)
         self._around = Surroundings(
+            artifacts=self._artifacts,
+            environments=self._environments,
             forks=self._forks,
             listeners=listeners,
-            logs=self._logs,
+            logs=self._logs["output"],
+            build_logs=self._logs["build"],
             directory=self._directory,
             variables=base_variables(variables),
-            host_variables=variables,
             limits=options.limits,
         )
 
@@ -98,6 +109,7 @@ class Host:
             server.close()
             await self._end_replicas()
         finally:
+            await asyncio.gather(self._artifacts.close(), self._environments.close())
             for task in background:
                 task.cancel()
             outcomes = await asyncio.gather(*background, return_exceptions=True)
@@ -123,8 +135,8 @@ class Host:
                 replica = self._replicas.get(replica_id)
                 if replica is not None:
                     replica.sleep(grace)
-            case protocol.Logs(replica_id, lines, request):
-                text = self._logs.tail(replica_id, lines)
+            case protocol.Logs(replica_id, lines, request, kind):
+                text = self._logs[kind].tail(replica_id, lines)
                 peer.write(protocol.line({"type": "logs", "request": request, "text": text}))
 
     def _start(self, spec: Spec) -> None:
@@ -234,7 +246,8 @@ class Host:
     async def _cut_logs(self) -> None:
         while True:
             await asyncio.sleep(_CUT_INTERVAL)
-            self._logs.cut(self._replicas)
+            for logs in self._logs.values():
+                logs.cut(self._replicas)
 
 
 class StartError(Exception):
@@ -262,7 +275,7 @@ async def main(options: Options, variables: Mapping[str, str]) -> None:
         path = Path(options.listen.removeprefix("unix:"))
         if answers(path):
             raise StartError(f"another worker host listens at {path} already")
-    for directory in (options.socket_dir, options.log_dir):
+    for directory in (options.socket_dir, options.log_dir, options.log_dir / "build"):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     host = Host(options, listeners_for(options), variables)
     end = asyncio.Event()
@@ -281,6 +294,12 @@ def parse(arguments: list[str] | None) -> Options:
     parser.add_argument("--listen", required=True, help="where control planes connect: unix:/path or host:port")
     parser.add_argument("--socket-dir", type=Path, required=True, help="where replicas' Unix sockets are made")
     parser.add_argument("--log-dir", type=Path, required=True, help="where replicas' output is kept")
+    parser.add_argument(
+        "--environments-dir", type=Path, help="where environments are built; beside --log-dir if not told"
+    )
+    parser.add_argument("--artifacts-dir", type=Path, help="where remote models are kept; beside --log-dir if not told")
+    parser.add_argument("--artifacts-megabytes", type=int, default=20480, help="how much of them is kept if unused")
+    parser.add_argument("--environments", type=Mode, choices=list(Mode), default=Mode.AUTO, help="who gets one")
     parser.add_argument("--replica-host", default="", help="let replicas listen on ports of this address instead")
     parser.add_argument("--advertise", default="", help="the address by which others reach --replica-host")
     parser.add_argument("--stop-grace", type=float, default=30.0, help="seconds replicas get when the host ends")
@@ -297,6 +316,10 @@ def parse(arguments: list[str] | None) -> Options:
         listen=given.listen,
         socket_dir=given.socket_dir,
         log_dir=given.log_dir,
+        environments_dir=given.environments_dir or given.log_dir.parent / "environments",
+        artifacts_dir=given.artifacts_dir or given.log_dir.parent / "artifacts-cache",
+        artifacts_bytes=given.artifacts_megabytes * 1024**2,
+        environments=given.environments,
         replica_host=given.replica_host,
         advertise=given.advertise,
         stop_grace=given.stop_grace,

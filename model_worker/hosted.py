@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model_worker import protocol
-from model_worker.environments import fetch_variables
+from model_worker.artifacts import Artifacts, FetchError
+from model_worker.environments import EnvironmentFailure, Environments
+from model_worker.fork_servers import ForkServers
 from model_worker.forks import Child, ForkError, ForkServer
 from model_worker.listeners import Listener, ListenerError, Listeners
 from model_worker.logs import Logs
@@ -29,6 +31,9 @@ _PING_PAUSE = 0.05
 #: Lines of the log that go into the message of a replica that crashed.
 _LAST_LINES = 5
 
+#: Characters of a line of progress.
+_LONGEST_PROGRESS = 300
+
 _PING = b"GET /ping HTTP/1.1\r\nHost: replica\r\nConnection: close\r\n\r\n"
 
 
@@ -36,14 +41,17 @@ _PING = b"GET /ping HTTP/1.1\r\nHost: replica\r\nConnection: close\r\n\r\n"
 class Surroundings:
     """What all replicas of a host share."""
 
-    forks: ForkServer
+    artifacts: Artifacts
+    environments: Environments
+    forks: ForkServers
     listeners: Listeners
     logs: Logs
+    #: How each replica's environment was chosen and built.
+    build_logs: Logs
     #: Each replica gets a directory in this one.
     directory: Path
-    #: The variables that every model sees, and those of the host itself.
+    #: The variables that every model sees.
     variables: Mapping[str, str]
-    host_variables: Mapping[str, str]
     limits: Limits
 
 
@@ -57,6 +65,7 @@ class HostedReplica:
         self._publish = publish
         self._listener: Listener | None = None
         self._child: Child | None = None
+        self._preparing: asyncio.Task[tuple[Path, ForkServer]] | None = None
         self._killing: asyncio.TimerHandle | None = None
         self._kill_at = float("inf")
         self._roused = asyncio.Event()
@@ -79,6 +88,8 @@ class HostedReplica:
         try:
             if self._state.phase != protocol.STOPPING:
                 await self._run_process(directory)
+        except (EnvironmentFailure, FetchError) as error:
+            self._fail(str(error), permanent=error.permanent)
         except (ForkError, ListenerError, OSError) as error:
             self._fail(str(error), permanent=False)
         except Exception as error:  # our own mistake must not leave a replica that nobody attends to
@@ -125,6 +136,8 @@ class HostedReplica:
             if self._listener is not None:
                 self._listener.hide()
             self._roused.set()
+        if self._preparing is not None:
+            self._preparing.cancel()
         self._end(grace)
 
     def _end(self, grace: float) -> None:
@@ -150,19 +163,60 @@ class HostedReplica:
         listener = self._listener = self._listener or around.listeners.open(self._name)
         self._update(address=listener.address, holds_connections=True)
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        task = Task(
-            title=spec.title,
-            artifact_uri=_absolute(spec.artifact_uri),
-            variables={**around.variables, **dict(spec.environment_vars)},
-            fetch_variables=fetch_variables(around.host_variables),
-            directory=str(directory),
-            limits=around.limits,
-        )
-        heading = f"{spec.title or spec.id} ({spec.entity_name} {spec.entity_version}), attempt {self._state.attempt}"
+        async with contextlib.AsyncExitStack() as until_it_ended:
+            self._preparing = asyncio.create_task(self._prepare(until_it_ended), name=f"prepare {self._name}")
+            try:
+                model, forks = await self._preparing
+            except asyncio.CancelledError:
+                if self._state.phase == protocol.STOPPING:
+                    return
+                raise
+            finally:
+                self._preparing = None
+            task = Task(
+                title=spec.title,
+                model=str(model),
+                variables={**around.variables, **dict(spec.environment_vars)},
+                directory=str(directory),
+                limits=around.limits,
+            )
+            child, channel = await self._fork(task, forks, listener)
+            await self._attend(child, channel, listener)
+
+    @property
+    def _heading(self) -> str:
+        spec = self._state.spec
+        return f"{spec.title or spec.id} ({spec.entity_name} {spec.entity_version}), attempt {self._state.attempt}"
+
+    async def _prepare(self, until_it_ended: contextlib.AsyncExitStack) -> tuple[Path, ForkServer]:
+        """The model's folder and what forks processes for it; both are there until the stack unwinds."""
+        around, spec = self._around, self._state.spec
+        with os.fdopen(around.build_logs.open(spec.id, self._heading), "w", buffering=1) as log:
+
+            def say(line: str) -> None:
+                log.write(f"{line}\n")
+                # What is indented is a list, of which nobody has to see each line go by.
+                if self._state.phase == protocol.STARTING and not line.startswith(" "):
+                    self._update(message=line[:_LONGEST_PROGRESS])
+
+            try:
+                model = await until_it_ended.enter_async_context(around.artifacts.folder(spec.artifact_uri, say))
+                environment = await around.environments.for_model(model, say)
+                forks = await until_it_ended.enter_async_context(around.forks.of(environment))
+            except (EnvironmentFailure, FetchError) as error:
+                log.write(f"{error}\n")
+                raise
+            if not forks.is_up:
+                say("Importing the environment's packages.")
+        return model, forks
+
+    async def _fork(self, task: Task, forks: ForkServer, listener: Listener) -> tuple[Child, socket.socket]:
+        """The replica's process, and our end of its channel."""
         ours, theirs = socket.socketpair()
-        log = around.logs.open(spec.id, heading)
+        log = self._around.logs.open(self._state.spec.id, self._heading)
         try:
-            child = await around.forks.fork(task, [listener.socket.fileno(), log, theirs.fileno()])
+            descriptors = [listener.socket.fileno(), log, theirs.fileno()]
+            child = await forks.fork("replica", task.to_json(), descriptors)
         except BaseException:
             ours.close()
             raise
@@ -173,7 +227,7 @@ class HostedReplica:
         self._update(pid=child.pid)
         if self._state.phase == protocol.STOPPING:  # it was told while the process was being made
             self._signal(signal.SIGTERM)
-        await self._attend(child, ours, listener)
+        return child, ours
 
     async def _attend(self, child: Child, ours: socket.socket, listener: Listener) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=ours)
@@ -264,11 +318,6 @@ async def _answers(listener: Listener) -> bool:
             writer.close()
     except OSError:
         return False
-
-
-def _absolute(artifact_uri: str) -> str:
-    """A path in words that mean the same in another working directory."""
-    return artifact_uri if "://" in artifact_uri or ":/" in artifact_uri else str(Path(artifact_uri).absolute())
 
 
 def _how(status: int | None) -> str:

@@ -9,7 +9,6 @@ import traceback
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 import mlflow.artifacts
 import mlflow.pyfunc
@@ -22,15 +21,10 @@ from model_worker.model import ModelError
 
 
 def fetch(artifact_uri: str, directory: Path) -> Path:
-    """The model's files on this machine: where they are if they are here already, else downloaded to `directory`.
+    """The model's files, downloaded to `directory`.
 
     Raises whatever MLflow and the artifact store raise.
     """
-    parsed = urlparse(artifact_uri)
-    if parsed.scheme == "file":
-        return Path(unquote(parsed.path))
-    if not parsed.scheme:
-        return Path(artifact_uri)
     return Path(mlflow.artifacts.download_artifacts(artifact_uri=artifact_uri, dst_path=str(directory)))
 
 

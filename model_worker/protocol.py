@@ -19,6 +19,10 @@ FAILED = "FAILED"
 STOPPING = "STOPPING"
 ASLEEP = "ASLEEP"
 
+#: Kinds of logs.
+OUTPUT = "output"
+BUILD = "build"
+
 
 class ProtocolError(Exception):
     """A message that cannot be obeyed; its text tells the sender what to change."""
@@ -64,11 +68,12 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """Answer with the last lines that this replica printed."""
+    """Answer with the last lines that this replica printed (`output`), or of how its environment was made (`build`)."""
 
     id: str
     lines: int
     request: int
+    kind: str = OUTPUT
 
 
 Command = Start | Stop | Sleep | Logs
@@ -124,7 +129,10 @@ def parse_command(text: bytes) -> Command:
         if kind == "sleep":
             return Sleep(str(message["id"]), float(message["grace"]))
         if kind == "logs":
-            return Logs(str(message["id"]), int(message["lines"]), int(message["request"]))
+            log_kind = message.get("kind", OUTPUT)
+            if log_kind not in {OUTPUT, BUILD}:
+                raise ProtocolError(f"unknown kind of logs {log_kind!r}: this host keeps {OUTPUT} and {BUILD}")
+            return Logs(str(message["id"]), int(message["lines"]), int(message["request"]), log_kind)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ProtocolError(f"not a command: {error!r} in {text[:200]!r}") from error
     raise ProtocolError(f"unknown command type {kind!r}: this host knows start, stop, sleep and logs")

@@ -13,7 +13,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -32,6 +31,7 @@ from model_worker.http import application
 from model_worker.last_words import last_words
 from model_worker.listeners import BACKLOG
 from model_worker.model import Model
+from model_worker.output import flush, report, take_output
 from model_worker.service import Service
 from model_worker.task import Report, Task
 
@@ -45,7 +45,7 @@ _LAST_REQUESTS = 0.05
 def run(task_text: str, listener_fd: int, log_fd: int, channel_fd: int) -> int:
     """Be the replica; the exit status of its process, once it has nothing more to do."""
     task = Task.from_json(task_text)
-    _take_output(log_fd)
+    take_output(log_fd)
     faulthandler.enable()
     listener = socket.socket(fileno=listener_fd)
     channel = socket.socket(fileno=channel_fd)
@@ -54,43 +54,19 @@ def run(task_text: str, listener_fd: int, log_fd: int, channel_fd: int) -> int:
         model = _load(task, channel)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit included
         traceback.print_exc()
-        _report(channel, Report(failure=last_words(error), permanent=not isinstance(error, OSError | MemoryError)))
+        report(channel, Report(failure=last_words(error), permanent=not isinstance(error, OSError | MemoryError)))
         return 1
     uvloop.run(_serve(task, model, listener))
-    _flush()
+    flush()
     return 0
-
-
-def _take_output(log_fd: int) -> None:
-    """Let everything that this process prints go to its log, line by line."""
-    for descriptor in (1, 2):
-        os.dup2(log_fd, descriptor)
-    os.close(log_fd)
-    sys.stdout = open(1, "w", buffering=1, errors="replace", closefd=False)  # noqa: SIM115 - open as long as we live
-    sys.stderr = open(2, "w", buffering=1, errors="replace", closefd=False)  # noqa: SIM115
-
-
-def _flush() -> None:
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
 
 
 def _load(task: Task, channel: socket.socket) -> Model:
     os.chdir(task.directory)
     os.environ.clear()
-    os.environ.update(task.variables | task.fetch_variables)
-    _report(channel, Report(progress="fetching model"))
-    path = mlflow_model.fetch(task.artifact_uri, Path(task.directory))
-    os.environ.clear()
     os.environ.update(task.variables)
-    _report(channel, Report(progress="loading model"))
-    return mlflow_model.load(path)
-
-
-def _report(channel: socket.socket, report: Report) -> None:
-    with contextlib.suppress(OSError):  # a dead host is the watcher's business
-        channel.sendall(report.to_line())
+    report(channel, Report(progress="loading model"))
+    return mlflow_model.load(Path(task.model))
 
 
 def _outlive_no_host(channel: socket.socket, listener: socket.socket, grace: float) -> None:

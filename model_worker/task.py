@@ -25,11 +25,10 @@ class Task:
     """One replica to be."""
 
     title: str
-    artifact_uri: str
-    #: All that the model sees …
+    #: The model's folder on this machine.
+    model: str
+    #: All that the model sees.
     variables: dict[str, str]
-    #: … and what is there besides while its files are fetched.
-    fetch_variables: dict[str, str]
     #: An empty directory of its own, which the host removes afterwards.
     directory: str
     limits: Limits
@@ -45,9 +44,32 @@ class Task:
         return cls(**(fields | {"limits": Limits(**fields["limits"])}))
 
 
+#: Where a fetched model is in the directory that it is fetched to.
+MODEL = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchTask:
+    """One model's files to be brought here."""
+
+    artifact_uri: str
+    #: It gets a `MODEL` there.
+    directory: str
+    variables: dict[str, str]
+
+    def to_json(self) -> str:
+        """The task as it travels to the fork server."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> FetchTask:
+        """The task that `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One line on a replica's channel to its host: how far it is, or why it ends."""
+    """One line on a forked process's channel to its host: how far it is, or why it ends."""
 
     progress: str = ""
     failure: str = ""

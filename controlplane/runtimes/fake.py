@@ -118,6 +118,10 @@ class FakeRuntime:
         present = self._replicas.get(replica_id)
         return present.message if present else ""
 
+    async def build_logs(self, replica_id: str, lines: int) -> str:  # noqa: ARG002 - there is one line at most
+        """One line, for there is nothing to build."""
+        return "The replica is not real." if replica_id in self._replicas else ""
+
     # What a test or a benchmark arranges
 
     def hold_starts(self, artifact_uri: str | None = None) -> None:

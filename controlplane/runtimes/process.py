@@ -92,13 +92,23 @@ class ProcessRuntime:
 
         Raises OutOfReachError.
         """
+        return await self._logs("output", replica_id, lines)
+
+    async def build_logs(self, replica_id: str, lines: int) -> str:
+        """The last lines of how a replica's environment was chosen and built, also of one that is gone.
+
+        Raises OutOfReachError.
+        """
+        return await self._logs("build", replica_id, lines)
+
+    async def _logs(self, kind: str, replica_id: str, lines: int) -> str:
         if self._writer is None:
             raise OutOfReachError(f"the worker host at {self._address} is out of reach")
         request = next(self._requests)
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._awaited[request] = answer
         try:
-            await self._say({"type": "logs", "id": replica_id, "lines": lines, "request": request})
+            await self._say({"type": "logs", "id": replica_id, "lines": lines, "request": request, "kind": kind})
             return await answer
         finally:
             self._awaited.pop(request, None)

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
-from model_worker import codec, forkserver
+from model_worker import codec, forkserver, protocol
 from model_worker.codec import Format, InputError, OutputError, Payload, UnsupportedTypeError
 from model_worker.http import application
 from model_worker.last_words import last_words
@@ -25,7 +25,7 @@ from model_worker.listeners import ListenerError, TcpListeners, UnixListeners, a
 from model_worker.logs import Logs
 from model_worker.protocol import ProtocolError, Spec, Start, State, Stop, parse_command
 from model_worker.service import Service
-from model_worker.task import Limits, Report, Task
+from model_worker.task import FetchTask, Limits, Report, Task
 
 
 class EchoModel:
@@ -236,6 +236,11 @@ def test_commands_are_read() -> None:
     line = b'{"type":"start","spec":{"id":"r","artifact_uri":"/m","environment_vars":{"A":"1"},"identity":[1]}}'
     assert parse_command(line) == Start(Spec("r", "/m", environment_vars=(("A", "1"),), identity=[1]))
     assert parse_command(b'{"type":"stop","id":"r","grace":1}') == Stop("r", 1.0)
+    assert parse_command(b'{"type":"logs","id":"r","lines":9,"request":1,"kind":"build"}') == protocol.Logs(
+        "r", 9, 1, "build"
+    )
+    with pytest.raises(ProtocolError, match="this host keeps output and build"):
+        parse_command(b'{"type":"logs","id":"r","lines":9,"request":1,"kind":"x"}')
     for nonsense in (b"", b"[]", b"{}", b'{"type":"stop","id":"r"}', b'{"type":"start","spec":[]}', b'{"type":"x"}'):
         with pytest.raises(ProtocolError):
             parse_command(nonsense)
@@ -248,8 +253,10 @@ def test_a_state_tells_no_secrets() -> None:
 
 def test_tasks_and_reports_survive_the_journey() -> None:
     """What is written is what is read."""
-    task = Task("t", "/m", {"A": "1"}, {"B": "2"}, "/d", Limits(orphan_grace=1.5))
+    task = Task("t", "/m", {"A": "1"}, "/d", Limits(orphan_grace=1.5))
     assert Task.from_json(task.to_json()) == task
+    fetch = FetchTask("s3://bucket/model", "/d", {"AWS_PROFILE": "p"})
+    assert FetchTask.from_json(fetch.to_json()) == fetch
     report = Report(failure="why\nnot", permanent=False)
     assert Report.from_line(report.to_line()) == report
 

@@ -1,0 +1,143 @@
+"""Directories that are expensive to make and never change: made once per key, however many ask, in however many hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+#: Hears of progress, a line at a time.
+Say = Callable[[str], None]
+
+#: Makes the content of an empty directory; processes that it starts and that may outlive us inherit the lock's descriptor.
+Make = Callable[[Path, int, Say], Awaitable[None]]
+
+#: Seconds between two looks at a lock that another process holds.
+_LOCK_PAUSE = 0.2
+
+
+@dataclass(slots=True)
+class _Making:
+    listeners: list[Say] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
+
+    def tell(self, line: str) -> None:
+        self.lines.append(line)
+        for say in self.listeners:
+            say(line)
+
+
+class MadeOnce:
+    """`<directory>/<key>/` is whole when `<key>.done` is beside it; `<key>.log` tells how it was made.
+
+    A host that dies while it makes one leaves no `.done`, and whoever asks next begins again. The lock is the kernel's, so
+    nothing has to be cleaned up after anybody.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._making: dict[str, _Making] = {}
+
+    async def get(self, key: str, make: Make, say: Say) -> Path:
+        """The directory for `key`, made by `make` unless it is there already; `say` hears how it was made, or is being.
+
+        Raises whatever `make` raises, to everybody who waited for it; who asks after that begins again.
+        """
+        path = self._directory / key
+        making = self._making.get(key)
+        if making is None:
+            if self.has(key):
+                self._done(key).touch()
+                with contextlib.suppress(OSError):
+                    for line in self._log(key).read_text(errors="replace").splitlines():
+                        say(line)
+                return path
+            making = self._making[key] = _Making()
+            making.task = asyncio.create_task(self._make(key, make, making.tell), name=f"make {path}")
+            making.task.add_done_callback(lambda task: self._made(key, task))
+        for line in making.lines:
+            say(line)
+        making.listeners.append(say)
+        assert making.task is not None
+        try:
+            # Shielded, because others may be waiting, and who asked may ask again.
+            await asyncio.shield(making.task)
+        finally:
+            making.listeners.remove(say)
+        return path
+
+    def has(self, key: str) -> bool:
+        """True when it need not be made."""
+        return self._done(key).exists() and (self._directory / key).is_dir()
+
+    def remove(self, key: str) -> None:
+        """Forget it; nobody may be using it."""
+        self._done(key).unlink(missing_ok=True)
+        shutil.rmtree(self._directory / key, ignore_errors=True)
+        self._log(key).unlink(missing_ok=True)
+
+    def by_age(self) -> list[tuple[str, int]]:
+        """Key and bytes of each that is whole, the longest unused first."""
+        found = sorted(self._directory.glob("*.done"), key=lambda path: path.stat().st_mtime)
+        return [(path.stem, _size(self._directory / path.stem)) for path in found]
+
+    async def close(self) -> None:
+        """Give up what is being made."""
+        tasks = [making.task for making in self._making.values() if making.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _made(self, key: str, task: asyncio.Task[None]) -> None:
+        del self._making[key]
+        if not task.cancelled():
+            task.exception()  # whoever still waited has it; if nobody did, it is in the log
+
+    async def _make(self, key: str, make: Make, say: Say) -> None:
+        path = self._directory / key
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self._directory / f"{key}.lock").open("ab") as lock:
+            if not _locked(lock):
+                say("waiting for another worker host, which makes the same")
+                while not _locked(lock):  # noqa: ASYNC110 - the kernel offers no event for it
+                    await asyncio.sleep(_LOCK_PAUSE)
+            if self.has(key):
+                return
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+            path.mkdir(mode=0o700)
+            with self._log(key).open("w") as log:
+
+                def tell(line: str) -> None:
+                    log.write(line + "\n")
+                    log.flush()
+                    say(line)
+
+                await make(path, lock.fileno(), tell)
+            self._done(key).touch()
+
+    def _done(self, key: str) -> Path:
+        return self._directory / f"{key}.done"
+
+    def _log(self, key: str) -> Path:
+        return self._directory / f"{key}.log"
+
+
+def _locked(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _size(directory: Path) -> int:
+    return sum(
+        os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(directory) for name in names
+    )
