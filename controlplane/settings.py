@@ -14,6 +14,9 @@ from typing import Any
 _LONGEST_SOCKET_NAME = 40
 
 
+_ENVIRONMENTS = ("auto", "local", "uv")
+
+
 def _setting(default: Any, variable: str, meaning: str, *, unit: str = "", shown: str = "") -> Any:
     return field(default=default, metadata={"variable": variable, "meaning": meaning, "unit": unit, "shown": shown})
 
@@ -66,6 +69,21 @@ class Settings:
         unit="seconds",
     )
     envoy_concurrency: int = _setting(0, "WYE_ENVOY_CONCURRENCY", "Envoy's worker threads; 0 is one per core")
+    environments: str = _setting(
+        "auto",
+        "WYE_ENVIRONMENTS",
+        "who gets a Python environment of its own, built by uv: auto (models whose requirements Wye's own does not meet), "
+        "local (none), uv (all)",
+    )
+    environments_dir: str = _setting(
+        "", "WYE_ENVIRONMENTS_DIR", "where those environments are kept", shown="<state-dir>/environments"
+    )
+    artifacts_dir: str = _setting(
+        "", "WYE_ARTIFACTS_DIR", "where copies of remote models are kept", shown="<state-dir>/artifacts-cache"
+    )
+    artifacts_megabytes: int = _setting(
+        20480, "WYE_ARTIFACTS_MEGABYTES", "how much of those copies is kept when nothing uses them", unit="MB"
+    )
     api_threads: int = _setting(16, "WYE_API_THREADS", "threads that answer the REST API")
 
     @classmethod
@@ -84,7 +102,10 @@ class Settings:
         values["state_dir"] = Path(values.get("state_dir", cls.state_dir)).absolute()
         if not values.get("mlflow_uri"):
             values["mlflow_uri"] = environment.get("MLFLOW_TRACKING_URI", "")
-        return cls(**values)._filled()
+        read = cls(**values)._filled()
+        if read.environments not in _ENVIRONMENTS:
+            raise ValueError(f"WYE_ENVIRONMENTS={read.environments!r}: say {', '.join(_ENVIRONMENTS)}.")
+        return read
 
     def _filled(self) -> Settings:
         run = self.run_dir
@@ -94,6 +115,8 @@ class Settings:
             "api_address": f"unix:{run}/api.sock",
             "xds_address": f"unix:{run}/xds.sock",
             "worker_host_address": f"unix:{run}/host.sock",
+            "environments_dir": f"{self.state_dir}/environments",
+            "artifacts_dir": f"{self.state_dir}/artifacts-cache",
         }
         return Settings(
             **{

@@ -102,12 +102,17 @@ class Stack:
         host = [sys.executable, "-m", "model_worker.host"]
         host += ["--listen", settings.worker_host_address, "--socket-dir", str(settings.run_dir)]
         host += ["--log-dir", str(settings.log_dir / "replicas"), "--stop-grace", "8"]
-        for name, command, patience in (
-            ("worker_host", host, 10.0),
-            ("controlplane", [sys.executable, "-m", "controlplane"], 10.0),
-            ("envoy", envoy.command(binary, settings, bootstrap), 10.0),
+        host += ["--environments", settings.environments, "--environments-dir", settings.environments_dir]
+        host += ["--artifacts-dir", settings.artifacts_dir]
+        host += ["--artifacts-megabytes", str(settings.artifacts_megabytes)]
+        # A registry's `mlflow-artifacts:` URIs name no server; MLflow takes the one that it is told to track with.
+        fetching = {"MLFLOW_TRACKING_URI": settings.mlflow_uri}
+        for name, command, added, patience in (
+            ("worker_host", host, fetching, 10.0),
+            ("controlplane", [sys.executable, "-m", "controlplane"], {}, 10.0),
+            ("envoy", envoy.command(binary, settings, bootstrap), {}, 10.0),
         ):
-            program = Program(name, command, environment, settings.log_dir / f"{name}.log", patience)
+            program = Program(name, command, environment | added, settings.log_dir / f"{name}.log", patience)
             self._kept[name] = Kept(program, self._processes_changed)
         for kept in self._kept.values():
             kept.start()

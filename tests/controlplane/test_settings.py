@@ -34,7 +34,8 @@ def test_another_process_reads_the_same_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "text"), [("WYE_PORT", "http"), ("WYE_DRAIN", "soon"), ("WYE_NO_AUTH", "perhaps")]
+    ("variable", "text"),
+    [("WYE_PORT", "http"), ("WYE_DRAIN", "soon"), ("WYE_NO_AUTH", "perhaps"), ("WYE_ENVIRONMENTS", "conda")],
 )
 def test_a_value_that_cannot_be_read_is_named(variable: str, text: str) -> None:
     """The error names the variable and what it holds."""
