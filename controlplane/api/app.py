@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from flask import Flask
 
-from controlplane.api import config, endpoints, errors, request_id, status
+from controlplane.api import (
+    attributes,
+    config,
+    endpoints,
+    errors,
+    logs,
+    metrics,
+    not_built,
+    openapi,
+    request_id,
+    status,
+)
 from controlplane.api.deps import Deps
 
 #: Larger bodies are refused; the largest config that keeps the rules has a tenth of this.
@@ -21,6 +32,6 @@ def create_app(deps: Deps) -> Flask:
     app.url_map.merge_slashes = False
     request_id.install(app)
     errors.install(app)
-    for resource in (endpoints, config, status):
+    for resource in (endpoints, config, attributes, logs, metrics, openapi, not_built, status):
         app.register_blueprint(resource.blueprint(deps))
     return app

@@ -17,19 +17,20 @@ def find(deps: Deps, name: str) -> Endpoint:
 def change(deps: Deps, endpoint: Endpoint, transition: Callable[[Endpoint], Endpoint]) -> Endpoint:
     """The successor that `transition` makes of `endpoint`, stored and visible to the next read.
 
-    When the stored endpoint turns out to be newer, the transition is made once more, from that one. Raises
+    A transition that returns the endpoint as it is stores nothing. When the stored endpoint turns out to be newer, the transition is made once more, from that one. Raises
     StaleWriteError when that one is overtaken as well, and whatever the transition raises.
     """
     try:
-        return _save(deps, transition(endpoint))
+        return _save(deps, endpoint, transition(endpoint))
     except StaleWriteError:
         stored = _there(deps.endpoints.refresh(endpoint.name), endpoint.name)
-        return _save(deps, transition(stored))
+        return _save(deps, stored, transition(stored))
 
 
-def _save(deps: Deps, endpoint: Endpoint) -> Endpoint:
-    deps.endpoints.save(endpoint)
-    return endpoint
+def _save(deps: Deps, before: Endpoint, after: Endpoint) -> Endpoint:
+    if after is not before:
+        deps.endpoints.save(after)
+    return after
 
 
 def _there(endpoint: Endpoint | None, name: str) -> Endpoint:

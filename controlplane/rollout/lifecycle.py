@@ -77,7 +77,7 @@ def begin_update(
 
     Raises ProblemError (RESOURCE_CONFLICT) while an update is in progress.
     """
-    _refuse_while_updating(endpoint)
+    refuse_while_updating(endpoint)
     version = endpoint.latest_version + 1
     running = endpoint.active if not endpoint.suspended else None
     active = {entity.name: entity for entity in running.entities} if running else {}
@@ -144,6 +144,20 @@ def cancel(endpoint: Endpoint, now_ms: int) -> Endpoint:
     )
 
 
+def asks_for(
+    endpoint: Endpoint,
+    specs: Iterable[EntitySpec],
+    traffic: Iterable[TrafficRoute],
+    echoed: tuple[tuple[str, str], ...],
+) -> bool:
+    """True when the config that serves, or is about to, is what these ask for: an update would change nothing."""
+    config = endpoint.pending if endpoint.update is UpdateState.IN_PROGRESS else endpoint.active
+    if config is None:
+        return False
+    present = tuple(entity.spec for entity in config.entities), config.traffic, config.echoed
+    return present == (tuple(specs), tuple(traffic), echoed)
+
+
 def begin_again(endpoint: Endpoint, config: EndpointConfig, *, creator: str, now_ms: int) -> Endpoint:
     """As `begin_update`, with what an earlier config version of the endpoint asked for."""
     artifacts = {(each.spec.entity_name, each.spec.entity_version): each.artifact_uri for each in config.entities}
@@ -158,7 +172,7 @@ def stop(endpoint: Endpoint, now_ms: int) -> Endpoint:
 
     Raises ProblemError: RESOURCE_CONFLICT while an update is in progress, BAD_REQUEST when nothing was ever deployed.
     """
-    _refuse_while_updating(endpoint)
+    refuse_while_updating(endpoint)
     if endpoint.active is None:
         message = (
             f"Endpoint {endpoint.name} serves nothing that could be stopped: it has no config that was ever ready."
@@ -174,13 +188,14 @@ def start(endpoint: Endpoint, *, creator: str, now_ms: int) -> Endpoint:
 
     Raises ProblemError: RESOURCE_CONFLICT while an update is in progress, BAD_REQUEST when it is not stopped.
     """
-    _refuse_while_updating(endpoint)
+    refuse_while_updating(endpoint)
     if endpoint.active is None or not endpoint.suspended:
         raise ProblemError(Problem("", ProblemCode.BAD_REQUEST, f"Endpoint {endpoint.name} is not stopped."))
     return begin_again(endpoint, endpoint.active, creator=creator, now_ms=now_ms)
 
 
-def _refuse_while_updating(endpoint: Endpoint) -> None:
+def refuse_while_updating(endpoint: Endpoint) -> None:
+    """Raises ProblemError (RESOURCE_CONFLICT) while an update is in progress."""
     if endpoint.update is UpdateState.IN_PROGRESS:
         raise _conflict(
             f"Endpoint {endpoint.name} is being updated (config version {endpoint.latest_version}); "

@@ -7,6 +7,7 @@ from controlplane.schema.attributes import (
     parse_tags_patch,
     parse_telemetry,
 )
+from controlplane.schema.difference import dry_run
 from controlplane.schema.gateway import GatewaySettings, parse_ai_gateway, parse_rate_limits
 from controlplane.schema.parse import (
     ConfigRequest,
@@ -15,8 +16,17 @@ from controlplane.schema.parse import (
     examine_create,
     parse_config,
     parse_create,
+    parse_rollback,
+    parse_version,
 )
-from controlplane.schema.render import Permission, config_version, endpoint_details, endpoint_summary
+from controlplane.schema.render import (
+    Permission,
+    config_version,
+    endpoint_details,
+    endpoint_summary,
+    rate_limits,
+    tag_list,
+)
 from controlplane.schema.text import JsonObject, canonical, read_object
 
 __all__ = [
@@ -29,6 +39,7 @@ __all__ = [
     "TagsPatch",
     "canonical",
     "config_version",
+    "dry_run",
     "endpoint_details",
     "endpoint_summary",
     "examine_config",
@@ -38,7 +49,11 @@ __all__ = [
     "parse_create",
     "parse_notifications",
     "parse_rate_limits",
+    "parse_rollback",
     "parse_tags_patch",
     "parse_telemetry",
+    "parse_version",
+    "rate_limits",
     "read_object",
+    "tag_list",
 ]

@@ -99,6 +99,22 @@ def examine_config(body: JsonObject) -> tuple[ConfigRequest, tuple[Problem, ...]
     return config, findings.problems
 
 
+def parse_version(text: str | None) -> int | None:
+    """A config version from a query string, None when there is none; raises ProblemError."""
+    findings = Findings()
+    version = Fields({"config_version": text}, "", findings).integer("config_version")
+    findings.raise_any()
+    return version
+
+
+def parse_rollback(body: JsonObject) -> int | None:
+    """The config version to go back to, None for the one before; raises ProblemError."""
+    findings = Findings()
+    version = Fields(body, "", findings).integer("config_version")
+    findings.raise_any()
+    return version
+
+
 def _unless(problems: tuple[Problem, ...], request: T) -> T:
     if problems:
         raise ProblemError(problems)

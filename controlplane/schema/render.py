@@ -6,6 +6,7 @@ reordered or left out for looks (serving-api.md, sections 1.5, 1.6 and the drift
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -79,6 +80,35 @@ def config_version(past: PastConfig) -> JsonObject:
     }
 
 
+def tag_list(endpoint: Endpoint) -> list[JsonObject]:
+    """The endpoint's tags."""
+    return [{"key": tag.key, "value": tag.value} for tag in endpoint.tags]
+
+
+def rate_limits(endpoint: Endpoint) -> list[JsonObject]:
+    """The endpoint's rate limits of the deprecated call."""
+    return [
+        {"calls": limit.calls, "key": limit.key.value, "renewal_period": "minute"} for limit in endpoint.rate_limits
+    ]
+
+
+def endpoint_attributes(endpoint: Endpoint) -> JsonObject:
+    """What an endpoint has besides its configs, as a create request would give it."""
+    return {
+        "description": endpoint.description,
+        "tags": tag_list(endpoint),
+        "route_optimized": endpoint.route_optimized,
+        "rate_limits": rate_limits(endpoint),
+        **{field: json.loads(text) for field, text in endpoint.echoed},
+    }
+
+
+def entity_request(entity: ServedEntity) -> JsonObject:
+    """A served entity as a request would give it."""
+    answer = _entity(entity, "entity", None)
+    return {key: value for key, value in answer.items() if key not in {"creator", "creation_timestamp"}}
+
+
 def _head(endpoint: Endpoint, replicas: Iterable[Replica]) -> JsonObject:
     return {
         "name": endpoint.name,
@@ -91,7 +121,7 @@ def _head(endpoint: Endpoint, replicas: Iterable[Replica]) -> JsonObject:
             "config_update": endpoint.update.value,
             "suspend": "STOPPED" if endpoint.suspended else "NOT_SUSPENDED",
         },
-        "tags": [{"key": tag.key, "value": tag.value} for tag in endpoint.tags],
+        "tags": tag_list(endpoint),
         "description": endpoint.description,
     }
 
@@ -151,4 +181,10 @@ def _traffic(config: EndpointConfig) -> JsonObject:
 
 
 def _echoed(kept: tuple[tuple[str, str], ...], shown: tuple[str, ...]) -> JsonObject:
-    return {field: json.loads(text) for field, text in kept if field in shown}
+    values = {field: json.loads(text) for field, text in kept if field in shown}
+    telemetry = values.get("telemetry_config")
+    if telemetry is not None and telemetry.pop("table_names", None):
+        # Table names are written and not read, in the original; what is read is the id of the profile made from them.
+        tables = next(text for field, text in kept if field == "telemetry_config")
+        telemetry.setdefault("telemetry_profile_id", hashlib.blake2b(tables.encode(), digest_size=16).hexdigest())
+    return values

@@ -69,7 +69,7 @@ def test_unknown_paths(api: Api, path: str) -> None:
     [
         ("PATCH", PATH, "GET, HEAD, POST"),
         ("OPTIONS", PATH, "GET, HEAD, POST"),
-        ("POST", f"{PATH}/e", "DELETE, GET, HEAD"),
+        ("POST", f"{PATH}/e", "DELETE, GET, HEAD, PUT"),
         ("POST", f"{PATH}/e/config", "PUT"),
         ("DELETE", "/api/2.0/wye/health", "GET, HEAD"),
     ],
