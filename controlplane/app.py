@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -41,6 +42,7 @@ async def run(settings: Settings) -> None:
     store = Store(settings.database_url)
     endpoints = Endpoints(store, WatchedMap[str, Endpoint]())
     endpoints.load()
+    _keep_for_good()
     fleet = WatchedMap[str, Replica]()
     hub = Hub(clock, lease=settings.envoy_lease)
     runtime = ProcessRuntime(Address.parse(settings.worker_host_address), fleet)
@@ -94,12 +96,22 @@ async def run(settings: Settings) -> None:
 async def _xds(hub: Hub, supervisor: Supervisor, address: Address) -> None:
     """Serve Envoys, but not before all that is stored is published: a part of it would make them drop the rest."""
     await supervisor.wait_published()
+    _keep_for_good()
     server = await serve_xds(hub, address)
     _log.info("serving Envoys on %s", server.address)
     try:
         await asyncio.get_running_loop().create_future()
     finally:
         await server.stop()
+
+
+def _keep_for_good() -> None:
+    """What exists now stays: the garbage collector need not look through it again.
+
+    With 10,000 endpoints each of its full passes takes 0.7 s, in which nothing else happens.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def gateway(settings: Settings) -> Gateway:
