@@ -8,7 +8,6 @@ requests are of the endpoint that comes last by name and by age.
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from benchmarks.context import Context
 from benchmarks.load import Found, take_turns, wrk
 from benchmarks.models import BODY
 from benchmarks.plane import Plane, weights
-from benchmarks.programs import rss_mb
+from benchmarks.programs import cpu_seconds, rss_mb
 from benchmarks.report import Figure, Report, Table, median, percentile
 
 #: Changes that come before the ones that count, on each plane.
@@ -79,15 +78,23 @@ def run(context: Context) -> Report:
             running.enter_context(plane)
             answering = time.monotonic() - began
             plane.until_serving()
-            starts.append([size, answering, time.monotonic() - began, sum(plane.sent().values())])
+            cpu = cpu_seconds(plane.control_plane.pid), cpu_seconds(plane.envoy.pid)
+            starts.append([size, answering, time.monotonic() - began, *cpu, sum(plane.sent().values())])
         report.tables.append(
             Table(
                 "First start, one after the other",
-                ("Endpoints", "API answers, s", "Envoy has every cluster and serves, s", "resources sent"),
+                (
+                    "Endpoints",
+                    "API answers, s",
+                    "Envoy has every cluster and serves, s",
+                    "control plane's processor time till then, s",
+                    "Envoy's, s",
+                    "resources sent",
+                ),
                 starts,
             )
         )
-        gc.collect()
+        _idle(report, planes)
         _updates(report, planes, 40 if context.quick else 150)
         context.say("updates measured")
         _throughput(report, planes, context)
@@ -95,6 +102,22 @@ def run(context: Context) -> Report:
         _memory(report, planes)
         _restarts(report, planes, 2 if context.quick else 3)
     return report
+
+
+def _idle(report: Report, planes: dict[int, Plane], seconds: float = 10.0) -> None:
+    def used() -> dict[int, tuple[float, float]]:
+        return {n: (cpu_seconds(p.control_plane.pid), cpu_seconds(p.envoy.pid)) for n, p in planes.items()}
+
+    time.sleep(3)  # what follows a start is over
+    before = used()
+    time.sleep(seconds)
+    rows = [
+        [size, *((b - a) / seconds * 100 for a, b in zip(before[size], now, strict=True))]
+        for size, now in used().items()
+    ]
+    report.tables.append(Table("Idle, percent of a core", ("Endpoints", "control plane", "Envoy"), rows))
+    report.figures.append(Figure(f"{rows[-1][0]:,} idle endpoints, control plane", rows[-1][1], "% of a core"))
+    report.figures.append(Figure(f"{rows[-1][0]:,} idle endpoints, Envoy", rows[-1][2], "% of a core"))
 
 
 def _updates(report: Report, planes: dict[int, Plane], rounds: int) -> None:
@@ -177,12 +200,13 @@ def _memory(report: Report, planes: dict[int, Plane]) -> None:
 def _restarts(report: Report, planes: dict[int, Plane], times: int) -> None:
     rows: list[list[object]] = []
     for size, plane in planes.items():
-        found = [(*plane.restart(), plane.sent()) for _ in range(times)]
+        found = [(*plane.restart(), plane.sent(), cpu_seconds(plane.control_plane.pid)) for _ in range(times)]
         answering, in_sync = median([each[0] for each in found]), median([each[1] for each in found])
         # The one resource is the weights that were put to see that the two are in sync.
-        resent = max(sum(sent.values()) - 1 for _, _, sent in found)
+        resent = max(sum(sent.values()) - 1 for _, _, sent, _ in found)
         after = psutil.Process(plane.control_plane.pid).memory_info().rss / 1e6
-        rows.append([size, answering, in_sync, max(each[1] for each in found), resent, after])
+        cpu = median([each[3] for each in found])
+        rows.append([size, answering, in_sync, max(each[1] for each in found), cpu, resent, after])
         if size == max(planes):
             report.figures += [
                 Figure.at_most(f"restart with {size:,} endpoints to serving API", answering, 5, "s"),
@@ -193,7 +217,15 @@ def _restarts(report: Report, planes: dict[int, Plane], times: int) -> None:
     report.tables.append(
         Table(
             f"kill -9 of the control plane and a new one, median of {times}",
-            ("Endpoints", "API answers, s", "Envoy in sync, s", "slowest, s", "resources sent again", "RSS then, MB"),
+            (
+                "Endpoints",
+                "API answers, s",
+                "Envoy in sync, s",
+                "slowest, s",
+                "control plane's processor time till then, s",
+                "resources sent again",
+                "RSS then, MB",
+            ),
             rows,
         )
     )

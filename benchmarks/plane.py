@@ -46,6 +46,7 @@ class Plane:
         self._upstream = self.settings.run_dir / "upstream.sock"
         self._hello = self.settings.run_dir / "hello.json"
         self._programs = ExitStack()
+        self._restarts = 0
         self._fill()
 
     def _fill(self) -> None:
@@ -144,6 +145,7 @@ class Plane:
         In sync means: new weights that are put as soon as the API answers are applied, which the endpoint says only
         when Envoy has acknowledged all that concerns it on the new stream.
         """
+        self._restarts += 1
         self.control_plane.kill()
         os.unlink(self.settings.api_address.removeprefix("unix:"))
         began = time.monotonic()
@@ -151,7 +153,7 @@ class Plane:
         self.until_api_answers()
         answering = time.monotonic() - began
         with self.api() as api:
-            weights(api, self.names[-1], 51)
+            weights(api, self.names[-1], 50 + self._restarts)
             settled(api, self.names[-1], 300)
         return answering, time.monotonic() - began
 

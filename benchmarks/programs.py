@@ -96,6 +96,12 @@ def rss_mb(pid: int) -> float:
     return psutil.Process(pid).memory_info().rss / 1e6
 
 
+def cpu_seconds(pid: int) -> float:
+    """What one process has used of the processors since it began."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
 def pss_mb(pid: int) -> float:
     """Memory of one process, with each page that several share divided among them."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
