@@ -18,10 +18,15 @@ from controlplane.api.server import serve as serve_api
 from controlplane.clock import SystemClock
 from controlplane.discovery.hub import Hub
 from controlplane.discovery.server import serve as serve_xds
-from controlplane.domain import Address, Endpoint, Replica
+from controlplane.domain import Address, Endpoint, Problem, ProblemCode, ProblemError, Replica
+from controlplane.domain.measurement import LogKind
+from controlplane.measurements import Measurements
 from controlplane.registry import Registry
+from controlplane.rollout.autoscale import UNITS_PER_REPLICA
+from controlplane.rollout.printed import LastWords
 from controlplane.rollout.state import Options
 from controlplane.rollout.supervisor import Supervisor
+from controlplane.runtimes import OutOfReachError
 from controlplane.runtimes.process import ProcessRuntime
 from controlplane.settings import Settings
 from controlplane.store import Endpoints, Store, StoreUnavailableError
@@ -29,6 +34,9 @@ from controlplane.translate.gateway import Gateway
 from controlplane.watch import WatchedMap
 
 _log = logging.getLogger(__name__)
+
+#: Seconds that a call of the API waits for what other programs have to say.
+PATIENCE = 5.0
 
 
 async def run(settings: Settings) -> None:
@@ -48,6 +56,9 @@ async def run(settings: Settings) -> None:
     runtime = ProcessRuntime(Address.parse(settings.worker_host_address), fleet)
     registry = Registry(settings.mlflow_uri)
     registry.warm()
+    measurements = Measurements(
+        Address.parse(settings.envoy_admin_address), clock, units=lambda replicas: replicas * UNITS_PER_REPLICA
+    )
     supervisor = Supervisor(
         endpoints=endpoints,
         fleet=fleet,
@@ -55,8 +66,18 @@ async def run(settings: Settings) -> None:
         runtime=runtime,
         gateway=gateway(settings),
         clock=clock,
+        failing=LastWords(runtime, store).keep,
         options=Options(drain=settings.drain, grace=settings.grace, deploy_timeout=settings.deploy_timeout),
     )
+
+    def logs(replica_id: str, lines: int, kind: LogKind) -> str:
+        """For the API's threads: what a replica has printed, or how its environment was built."""
+        asked = (runtime.logs if kind is LogKind.OUTPUT else runtime.build_logs)(replica_id, lines)
+        try:
+            return asyncio.run_coroutine_threadsafe(asked, loop).result(PATIENCE)
+        except (OutOfReachError, TimeoutError) as error:
+            message = f"The worker host, which has the logs, does not answer: {error or 'it is silent'}."
+            raise ProblemError(Problem("", ProblemCode.TEMPORARILY_UNAVAILABLE, message)) from error
 
     def status() -> Mapping[str, object]:
         return {
@@ -73,6 +94,8 @@ async def run(settings: Settings) -> None:
             registry=registry,
             clock=clock,
             replicas_of=supervisor.replicas_of,
+            logs=logs,
+            measurements=measurements.of,
             status=status,
         )
     )
@@ -90,6 +113,7 @@ async def run(settings: Settings) -> None:
     finally:
         await asyncio.to_thread(api.close)
         await asyncio.to_thread(registry.close)
+        measurements.close()
         store.close()
 
 

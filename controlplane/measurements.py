@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import httpx
 import psutil
@@ -22,12 +22,17 @@ from controlplane.domain.measurement import EntityMeasurement, Histogram
 WINDOW = 60.0
 #: Earlier readings that are remembered of each served entity, and processes whose times are.
 MOST_SAMPLES, MOST_PROCESSES = 200, 10_000
-#: Seconds that Envoy may take to answer.
-PATIENCE = 5.0
+#: Seconds that Envoy, and that a replica may take to answer.
+PATIENCE, WORKER_PATIENCE = 5.0, 1.0
+#: The histograms of the replicas that are passed on.
+OF_WORKERS = ("model_queue_time_ms", "model_prediction_latency_ms")
 
-_LINE = re.compile(r"(?P<name>\w+)\{(?P<labels>.*)\} (?P<value>\S+)")
+_LINE = re.compile(r"(?P<name>\w+)(\{(?P<labels>.*)\})? (?P<value>[0-9.e+-]+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _STATISTICS = r"^cluster\.{endpoint}/[^/]*\.upstream_rq_([245]xx|completed|active|time)$"
+
+_CLUSTER = "envoy_cluster_name"
+_REQUESTS = "envoy_cluster_upstream_rq_"
 
 Sample = tuple[int, int, int]
 
@@ -40,8 +45,8 @@ class _Counters:
     requests_4xx: int = 0
     requests_5xx: int = 0
     in_flight: int = 0
-    buckets: list[tuple[float, int]] = field(default_factory=list)
-    sum: float = 0.0
+    #: Milliseconds from a request's arrival at Envoy's router to the last byte of its answer.
+    latency: Histogram = Histogram((), 0.0)  # noqa: RUF009 - a frozen value
 
     @property
     def sample(self) -> Sample:
@@ -118,7 +123,11 @@ class Measurements:
             requests_4xx=of_4xx,
             requests_5xx=of_5xx,
             in_flight=counted.in_flight,
-            latency_ms=Histogram(tuple(sorted(counted.buckets)), counted.sum),
+            histograms=tuple(
+                (name, histogram)
+                for name, histogram in (("request_latency_ms", counted.latency), *_workers(replicas))
+                if histogram.buckets
+            ),
         )
 
     def _last_minute(self, name: str, now: Sample) -> Sample:
@@ -154,32 +163,69 @@ class Measurements:
         return (sum(cpu) / len(cpu), sum(memory) / len(memory)) if cpu else (None, None)
 
 
+def _workers(replicas: Iterable[Replica]) -> Iterator[tuple[str, Histogram]]:
+    """What the replicas themselves count, added up; those that do not answer at once are left out."""
+    sums: dict[str, Histogram] = {}
+    for replica in replicas:
+        address = replica.address
+        if address is None:
+            continue
+        transport = httpx.HTTPTransport(uds=address.path) if address.path else None
+        base = "http://replica" if address.path else f"http://{address}"
+        try:
+            with httpx.Client(transport=transport, timeout=WORKER_PATIENCE, trust_env=False) as http:
+                text = http.get(f"{base}/metrics").text
+        except httpx.HTTPError:
+            continue
+        for (name, _), histogram in _histograms(_lines(text)).items():
+            if name in OF_WORKERS:
+                sums[name] = histogram + sums[name] if name in sums else histogram
+    yield from sums.items()
+
+
+#: A line of Prometheus' text format: name, labels, value.
+Line = tuple[str, dict[str, str], float]
+
+
+def _lines(text: str) -> list[Line]:
+    read = (_LINE.fullmatch(line) for line in text.splitlines())
+    return [
+        (found["name"], dict(_LABEL.findall(found["labels"] or "")), float(found["value"])) for found in read if found
+    ]
+
+
+def _histograms(lines: Iterable[Line]) -> dict[tuple[str, str], Histogram]:
+    """The histograms among the lines, by name and cluster."""
+    buckets: dict[tuple[str, str], list[tuple[float, int]]] = {}
+    sums: dict[tuple[str, str], float] = {}
+    for name, labels, value in lines:
+        cluster = labels.get(_CLUSTER, "")
+        if name.endswith("_bucket"):
+            bucket = float(labels["le"]), int(value)
+            buckets.setdefault((name.removesuffix("_bucket"), cluster), []).append(bucket)
+        elif name.endswith("_sum"):
+            sums[name.removesuffix("_sum"), cluster] = value
+    return {key: Histogram(tuple(sorted(found)), sums.get(key, 0.0)) for key, found in buckets.items()}
+
+
 def _counters(text: str) -> dict[str, _Counters]:
     """Envoy's statistics in Prometheus' text format, by cluster."""
     found: dict[str, _Counters] = {}
-    for line in text.splitlines():
-        read = _LINE.fullmatch(line)
-        if read is None:
-            continue
-        labels = dict(_LABEL.findall(read["labels"]))
-        counters = found.setdefault(labels.get("envoy_cluster_name", ""), _Counters())
-        _take(counters, read["name"].removeprefix("envoy_cluster_upstream_rq_"), labels, float(read["value"]))
+    lines = _lines(text)
+    for name, labels, value in lines:
+        counters = found.setdefault(labels.get(_CLUSTER, ""), _Counters())
+        match name.removeprefix(_REQUESTS), labels.get("envoy_response_code_class"):
+            case "completed", _:
+                counters.requests = int(value)
+            case "active", _:
+                counters.in_flight = int(value)
+            case "xx", "4":
+                counters.requests_4xx = int(value)
+            case "xx", "5":
+                counters.requests_5xx = int(value)
+            case _:
+                pass
+    for (name, cluster), histogram in _histograms(lines).items():
+        if name == f"{_REQUESTS}time":
+            found[cluster].latency = histogram
     return found
-
-
-def _take(counters: _Counters, name: str, labels: dict[str, str], value: float) -> None:
-    match name, labels.get("envoy_response_code_class"):
-        case "completed", _:
-            counters.requests = int(value)
-        case "active", _:
-            counters.in_flight = int(value)
-        case "xx", "4":
-            counters.requests_4xx = int(value)
-        case "xx", "5":
-            counters.requests_5xx = int(value)
-        case "time_bucket", _:
-            counters.buckets.append((float(labels["le"]), int(value)))
-        case "time_sum", _:
-            counters.sum = value
-        case _:
-            pass

@@ -52,6 +52,12 @@ class Settings:
     worker_host_address: str = _setting(
         "", "WYE_WORKER_HOST_ADDRESS", "where the worker host listens", shown="unix:<run-dir>/host.sock"
     )
+    envoy_admin_address: str = _setting(
+        "",
+        "WYE_ENVOY_ADMIN_ADDRESS",
+        "where Envoy's admin interface is, which metrics are read from",
+        shown="unix:<run-dir>/envoy-admin.sock",
+    )
     request_timeout: float = _setting(297.0, "WYE_REQUEST_TIMEOUT", "how long a prediction may take", unit="seconds")
     deploy_timeout: float = _setting(
         1200.0, "WYE_DEPLOY_TIMEOUT", "how long an update may take before it is given up", unit="seconds"
@@ -115,6 +121,7 @@ class Settings:
             "api_address": f"unix:{run}/api.sock",
             "xds_address": f"unix:{run}/xds.sock",
             "worker_host_address": f"unix:{run}/host.sock",
+            "envoy_admin_address": f"unix:{run}/envoy-admin.sock",
             "environments_dir": f"{self.state_dir}/environments",
             "artifacts_dir": f"{self.state_dir}/artifacts-cache",
         }

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from controlplane.clock import Clock
 from controlplane.domain import Endpoint, Replica
-from controlplane.domain.measurement import EntityMeasurement
+from controlplane.domain.measurement import EntityMeasurement, LogKind
 from controlplane.registry import ModelRegistry
 from controlplane.store import Endpoints, Store
 
@@ -22,11 +22,7 @@ def _no_replicas(_endpoint_id: str) -> tuple[Replica, ...]:
     return ()
 
 
-def _no_logs(_replica_id: str, _lines: int) -> str:
-    return ""
-
-
-def _no_build_log(_artifact_uri: str) -> str:
+def _no_logs(_replica_id: str, _lines: int, _kind: LogKind) -> str:
     return ""
 
 
@@ -49,10 +45,8 @@ class Deps:
     clock: Clock
     #: The replicas of one endpoint, by endpoint id; must not cost more when other endpoints have many.
     replicas_of: Callable[[str], tuple[Replica, ...]] = _no_replicas
-    #: The last lines that a replica has printed, also one that is gone; may raise ProblemError (TEMPORARILY_UNAVAILABLE).
-    logs: Callable[[str, int], str] = _no_logs
-    #: How the environment of the model at an artifact URI was built; "" when nothing was.
-    build_log: Callable[[str], str] = _no_build_log
+    #: The last lines of a replica's log, also of one that is gone; may raise ProblemError (TEMPORARILY_UNAVAILABLE).
+    logs: Callable[[str, int, LogKind], str] = _no_logs
     #: What is known of the load of an endpoint's served entities; may raise ProblemError (TEMPORARILY_UNAVAILABLE).
     measurements: Callable[[Endpoint, tuple[Replica, ...]], tuple[EntityMeasurement, ...]] = _no_measurements
     #: What `GET /api/2.0/wye/status` answers: must be JSON.

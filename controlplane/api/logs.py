@@ -9,15 +9,12 @@ from controlplane.api.changes import find
 from controlplane.api.deps import Deps
 from controlplane.api.endpoints import PATH
 from controlplane.domain import Endpoint, EndpointConfig, Problem, ProblemCode, ProblemError, ServedEntity
-from controlplane.rollout.state import deployment, replica_id
+from controlplane.domain.measurement import LogKind
+from controlplane.rollout.printed import joined, replica_ids
 from controlplane.schema import parse_version
 
 #: Lines of each replica: "most recent lines", in the words of the original.
 LINES = 1000
-#: Of how many replicas that are gone the lines are looked for.
-MOST_REPLICAS = 16
-
-NOTHING_BUILT = "Nothing was built: the model runs in the Python environment that Wye is installed in."
 
 
 def blueprint(deps: Deps) -> Blueprint:
@@ -27,14 +24,12 @@ def blueprint(deps: Deps) -> Blueprint:
     @calls.get("/logs")
     def logs(name: str, served: str) -> Response:
         endpoint = find(deps, name)
-        config, entity = _asked_for(deps, endpoint, served)
-        return answer({"logs": _logs(deps, endpoint, config, entity)})
+        return answer({"logs": _printed(deps, endpoint, *_asked_for(deps, endpoint, served), LogKind.OUTPUT)})
 
     @calls.get("/build-logs")
     def build_logs(name: str, served: str) -> Response:
         endpoint = find(deps, name)
-        _, entity = _asked_for(deps, endpoint, served)
-        return answer({"logs": deps.build_log(entity.artifact_uri) or NOTHING_BUILT})
+        return answer({"logs": _printed(deps, endpoint, *_asked_for(deps, endpoint, served), LogKind.BUILD)})
 
     return calls
 
@@ -64,22 +59,13 @@ def _find(
     return None
 
 
-def _logs(deps: Deps, endpoint: Endpoint, config: EndpointConfig, entity: ServedEntity) -> str:
-    where = deployment(endpoint.id, entity)
-    _, most = entity.spec.concurrency
-    # No entity ever had more replicas than units; those that are gone have left their lines.
-    ids = {replica_id(where, slot) for slot in range(min(MOST_REPLICAS, most))}
-    ids |= {replica.id for replica in deps.replicas_of(endpoint.id) if replica.deployment == where}
-    kept = deps.store.kept_log(endpoint.id, config.version, entity.name)
+def _printed(deps: Deps, endpoint: Endpoint, config: EndpointConfig, entity: ServedEntity, kind: LogKind) -> str:
+    """The lines as they are at the runtime; as they were kept, where the runtime has none or does not answer."""
+    kept = deps.store.kept_log(endpoint.id, config.version, entity.name, kind)
+    ids = replica_ids(endpoint.id, entity, deps.replicas_of(endpoint.id))
     try:
-        printed = [prefixed(each, deps.logs(each, LINES)) for each in sorted(ids)]
+        return joined([(each, deps.logs(each, LINES, kind)) for each in ids]) or kept or ""
     except ProblemError:
         if kept is None:
             raise
         return kept
-    return "\n".join(filter(None, printed)) or kept or ""
-
-
-def prefixed(replica: str, text: str) -> str:
-    """Each line after the id of the replica that printed it."""
-    return "\n".join(f"[{replica}] {line}" for line in text.splitlines())

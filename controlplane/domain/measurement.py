@@ -1,8 +1,18 @@
-"""What was measured of a served entity."""
+"""What was measured of a served entity, and what can be read of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class LogKind(StrEnum):
+    """Which of a replica's two logs; the strings are the worker host's."""
+
+    #: What it printed.
+    OUTPUT = "output"
+    #: How its environment was chosen and built.
+    BUILD = "build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +26,11 @@ class Histogram:
     def count(self) -> int:
         """How many values there were."""
         return self.buckets[-1][1] if self.buckets else 0
+
+    def __add__(self, other: Histogram) -> Histogram:
+        """The values of both; they have the same bounds."""
+        pairs = zip(self.buckets, other.buckets, strict=True)
+        return Histogram(tuple((bound, count + more) for (bound, count), (_, more) in pairs), self.sum + other.sum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +51,5 @@ class EntityMeasurement:
     requests_5xx: int | None = None
     #: Requests under way.
     in_flight: int | None = None
-    #: Milliseconds from the request's arrival at Envoy's router to the last byte of its answer.
-    latency_ms: Histogram | None = None
+    #: Milliseconds, by metric name, since the programs that count them have started.
+    histograms: tuple[tuple[str, Histogram], ...] = ()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from controlplane.clock import Clock
 from controlplane.discovery.hub import Hub
-from controlplane.domain import Endpoint, Phase, Replica
+from controlplane.domain import Endpoint, Phase, Replica, UpdateState
 from controlplane.rollout.plan import Plan, plan
 from controlplane.rollout.restart import WINDOW
 from controlplane.rollout.routing import route
@@ -48,6 +48,10 @@ class _Record:
     saving: bool = False
 
 
+async def _nothing(_before: Endpoint, _after: Endpoint) -> None:
+    pass
+
+
 class Supervisor:
     """Runs endpoints: one instance, on one asyncio loop; `replicas_of` alone may be called from other threads."""
 
@@ -61,7 +65,9 @@ class Supervisor:
         gateway: Gateway,
         clock: Clock,
         options: Options,
+        failing: Callable[[Endpoint, Endpoint], Awaitable[None]] = _nothing,
     ) -> None:
+        """`failing` is awaited with an endpoint before and after its update has failed, ahead of the failure being shown."""
         self._endpoints = endpoints
         self._fleet = fleet
         self._hub = hub
@@ -69,6 +75,7 @@ class Supervisor:
         self._gateway = gateway
         self._clock = clock
         self._options = options
+        self._failing = failing
         self._records: dict[str, _Record] = {}
         self._ids: dict[str, str] = {}  # endpoint name → id
         self._owners: dict[str, str] = {}  # replica id → endpoint id
@@ -286,6 +293,9 @@ class Supervisor:
     async def _finish(self, endpoint_id: str, record: _Record, finished: Endpoint) -> None:
         """Write the end of an update; API threads and this loop never wait for each other."""
         try:
+            attempted = self._endpoints.get(finished.name)
+            if finished.update is UpdateState.UPDATE_FAILED and attempted is not None:
+                await self._failing(attempted, finished)
             await asyncio.to_thread(self._endpoints.save, finished)
             _log.info("endpoint %s: config version %d: %s", finished.name, finished.latest_version, finished.update)
         except StaleWriteError:

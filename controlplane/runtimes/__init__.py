@@ -1,5 +1,5 @@
 """Where replicas run. A runtime starts, restarts and stops them and keeps the fleet cell true; it decides nothing."""
 
-from controlplane.runtimes.base import Fleet, Runtime
+from controlplane.runtimes.base import Fleet, OutOfReachError, Runtime
 
-__all__ = ["Fleet", "Runtime"]
+__all__ = ["Fleet", "OutOfReachError", "Runtime"]

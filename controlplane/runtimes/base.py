@@ -11,6 +11,10 @@ from controlplane.watch import WatchedMap
 Fleet = WatchedMap[str, Replica]
 
 
+class OutOfReachError(Exception):
+    """The runtime cannot be asked at present."""
+
+
 class Runtime(Protocol):
     """Starts and stops replicas, and reports them in the fleet cell that it was built with.
 
@@ -37,3 +41,9 @@ class Runtime(Protocol):
 
     async def stop(self, replica_id: str, grace: float) -> None:
         """End a replica: it finishes the requests it has, for at most `grace` seconds, and leaves the fleet."""
+
+    async def logs(self, replica_id: str, lines: int) -> str:
+        """The last lines that a replica has printed, also of one that is gone; raises OutOfReachError."""
+
+    async def build_logs(self, replica_id: str, lines: int) -> str:
+        """The last lines of how a replica's environment was built, also of one that is gone; raises OutOfReachError."""

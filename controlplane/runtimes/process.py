@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controlplane.domain import Address, Deployment, Phase, Replica, ReplicaSpec
-from controlplane.runtimes.base import Fleet
+from controlplane.runtimes.base import Fleet, OutOfReachError
 
 _logger = logging.getLogger(__name__)
 
@@ -26,10 +26,6 @@ _PAUSES = (0.02, 1.0)
 
 #: Bytes of one message: a hello with every replica.
 _MAX_LINE = 256 * 1024 * 1024
-
-
-class OutOfReachError(Exception):
-    """The worker host cannot be asked at present."""
 
 
 class HostError(Exception):

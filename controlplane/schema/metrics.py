@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from controlplane.domain.measurement import EntityMeasurement
+from controlplane.domain.measurement import EntityMeasurement, Histogram
 
 #: name, meaning, which figure
 _GAUGES: tuple[tuple[str, str, Callable[[EntityMeasurement], float | None]], ...] = (
@@ -17,7 +17,11 @@ _GAUGES: tuple[tuple[str, str, Callable[[EntityMeasurement], float | None]], ...
     ("request_5xx_count_total", "Requests in the last minute that were answered with 5xx.", lambda m: m.requests_5xx),
     ("requests_in_flight", "Requests under way.", lambda m: m.in_flight),
 )
-_LATENCY = "request_latency_ms"
+_HISTOGRAMS = {
+    "request_latency_ms": "Milliseconds until a request was answered, since Envoy's start.",
+    "model_queue_time_ms": "Milliseconds that requests waited for the model, since the replicas' start.",
+    "model_prediction_latency_ms": "Milliseconds in the model, since the replicas' start.",
+}
 
 
 def prometheus_text(endpoint: str, measured: Iterable[EntityMeasurement]) -> str:
@@ -29,20 +33,17 @@ def prometheus_text(endpoint: str, measured: Iterable[EntityMeasurement]) -> str
         if values:
             lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge"]
             lines += [f"{name}{{{_labels(endpoint, entity)}}} {_number(value)}" for entity, value in values]
-    histograms = [(m.entity, m.latency_ms) for m in measured if m.latency_ms is not None and m.latency_ms.buckets]
-    if histograms:
-        lines += [
-            f"# HELP {_LATENCY} Milliseconds until a request was answered, since Envoy's start.",
-            f"# TYPE {_LATENCY} histogram",
-        ]
-    for entity, histogram in histograms:
-        labels = _labels(endpoint, entity)
-        lines += [f'{_LATENCY}_bucket{{{labels},le="{_number(bound)}"}} {count}' for bound, count in histogram.buckets]
-        lines += [
-            f"{_LATENCY}_sum{{{labels}}} {_number(histogram.sum)}",
-            f"{_LATENCY}_count{{{labels}}} {histogram.count}",
-        ]
+    for name, meaning in _HISTOGRAMS.items():
+        found = [(m.entity, histogram) for m in measured for key, histogram in m.histograms if key == name]
+        lines += [f"# HELP {name} {meaning}", f"# TYPE {name} histogram"] if found else []
+        for entity, histogram in found:
+            lines += _histogram(name, _labels(endpoint, entity), histogram)
     return "".join(f"{line}\n" for line in lines)
+
+
+def _histogram(name: str, labels: str, histogram: Histogram) -> list[str]:
+    buckets = [f'{name}_bucket{{{labels},le="{_number(bound)}"}} {count}' for bound, count in histogram.buckets]
+    return [*buckets, f"{name}_sum{{{labels}}} {_number(histogram.sum)}", f"{name}_count{{{labels}}} {histogram.count}"]
 
 
 def _labels(endpoint: str, entity: str) -> str:

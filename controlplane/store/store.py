@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, exists, insert, literal, select, upda
 from sqlalchemy.exc import IntegrityError
 
 from controlplane.domain import Endpoint, PastConfig, Problem, ProblemCode, ProblemError, UpdateState
+from controlplane.domain.measurement import LogKind
 from controlplane.store.codec import decode_config, decode_endpoint, encode_config, encode_endpoint
 from controlplane.store.database import WAIT_SECONDS, open_database, plain_words
 from controlplane.store.errors import StaleWriteError
@@ -103,23 +104,22 @@ class Store:
             for document, result, ended_ms in rows
         ]
 
-    def keep_logs(self, endpoint_id: str, version: int, logs: Mapping[str, str]) -> None:
-        """Keep what the replicas of each served entity of a failed version have printed.
+    def keep_logs(self, endpoint_id: str, version: int, logs: Mapping[tuple[str, LogKind], str]) -> None:
+        """Keep what there is to read of each served entity of a failed version.
 
         Of an endpoint the latest KEPT_FAILURES versions are kept; one that is gone keeps nothing. What is kept once
         stays as it is.
         """
         table = kept_logs.c
         with plain_words(self._engine), self._engine.begin() as connection:
-            for entity, text in logs.items():
+            for (entity, kind), text in logs.items():
                 there = exists().where(endpoints.c.id == endpoint_id)
-                new = ~exists().where(
-                    table.endpoint_id == endpoint_id, table.version == version, table.entity == entity
-                )
-                row = select(
-                    literal(endpoint_id), literal(version), literal(entity), literal(text.replace(chr(0), ""))
-                ).where(there, new)
-                connection.execute(insert(kept_logs).from_select(["endpoint_id", "version", "entity", "text"], row))
+                this = (table.endpoint_id == endpoint_id, table.version == version)
+                new = ~exists().where(*this, table.entity == entity, table.kind == kind.value)
+                values = (endpoint_id, version, entity, kind.value, text.replace(chr(0), ""))
+                row = select(*map(literal, values)).where(there, new)
+                names = ["endpoint_id", "version", "entity", "kind", "text"]
+                connection.execute(insert(kept_logs).from_select(names, row))
             kept = (
                 select(table.version)
                 .where(table.endpoint_id == endpoint_id)
@@ -131,11 +131,14 @@ class Store:
                 delete(kept_logs).where(table.endpoint_id == endpoint_id, table.version.not_in(kept.scalar_subquery()))
             )
 
-    def kept_log(self, endpoint_id: str, version: int, entity: str) -> str | None:
+    def kept_log(self, endpoint_id: str, version: int, entity: str, kind: LogKind) -> str | None:
         """What was kept of a served entity of a version that failed, or None."""
         table = kept_logs.c
         statement = select(table.text).where(
-            table.endpoint_id == endpoint_id, table.version == version, table.entity == entity
+            table.endpoint_id == endpoint_id,
+            table.version == version,
+            table.entity == entity,
+            table.kind == kind.value,
         )
         with plain_words(self._engine), self._engine.connect() as connection:
             return connection.execute(statement).scalar()

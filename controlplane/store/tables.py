@@ -27,12 +27,14 @@ config_versions = Table(
     Column("ended_ms", BigInteger),
 )
 
-#: What the replicas of updates that failed had printed, for when they and their files are gone.
+#: What the replicas of updates that failed had printed, and how their environments were built (`kind`), for when
+#: they and their files are gone.
 kept_logs = Table(
     "kept_logs",
     metadata,
     Column("endpoint_id", String(64), ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("entity", String(63), primary_key=True),
+    Column("kind", String(16), primary_key=True),
     Column("text", Text, nullable=False),
 )

@@ -12,12 +12,14 @@ from alembic.migration import MigrationContext
 from sqlalchemy.engine import make_url
 
 from controlplane.domain import Endpoint, EntitySpec, Outcome, ProblemCode, ProblemError, TrafficRoute, UpdateState
+from controlplane.domain.measurement import LogKind
 from controlplane.rollout import lifecycle
 from controlplane.store import StaleWriteError, Store
 from controlplane.store.database import open_database
 from controlplane.store.store import KEPT_FAILURES
 from controlplane.store.tables import metadata
 
+OUTPUT, BUILD = LogKind.OUTPUT, LogKind.BUILD
 ARTIFACTS = {("m", "1"): "/m/1", ("m", "2"): "/m/2"}
 
 
@@ -138,17 +140,18 @@ def test_the_logs_of_a_failed_version_are_kept(store: Store) -> None:
     """Per version and entity, the first text that was kept stays, of the latest versions, until the endpoint goes."""
     endpoint = created()
     store.insert(endpoint)
-    store.keep_logs(endpoint.id, 1, {"a": "no module\0 named x", "b": ""})
-    store.keep_logs(endpoint.id, 1, {"a": "later"})
-    store.keep_logs("absent", 1, {"a": "x"})
-    assert store.kept_log(endpoint.id, 1, "a") == "no module named x"
-    assert store.kept_log(endpoint.id, 1, "b") == ""
-    assert [store.kept_log(endpoint.id, 2, "a"), store.kept_log("absent", 1, "a")] == [None, None]
+    store.keep_logs(endpoint.id, 1, {("a", BUILD): "uv", ("a", OUTPUT): "no module\0 named x", ("b", OUTPUT): ""})
+    store.keep_logs(endpoint.id, 1, {("a", OUTPUT): "later"})
+    store.keep_logs("absent", 1, {("a", OUTPUT): "x"})
+    assert store.kept_log(endpoint.id, 1, "a", OUTPUT) == "no module named x"
+    assert store.kept_log(endpoint.id, 1, "a", BUILD) == "uv"
+    assert store.kept_log(endpoint.id, 1, "b", OUTPUT) == ""
+    assert [store.kept_log(endpoint.id, 2, "a", OUTPUT), store.kept_log("absent", 1, "a", OUTPUT)] == [None, None]
     for version in range(2, KEPT_FAILURES + 2):
-        store.keep_logs(endpoint.id, version, {"a": "x"})
-    assert [store.kept_log(endpoint.id, version, "a") for version in (1, 2)] == [None, "x"]
+        store.keep_logs(endpoint.id, version, {("a", OUTPUT): "x"})
+    assert [store.kept_log(endpoint.id, version, "a", OUTPUT) for version in (1, 2)] == [None, "x"]
     store.delete(endpoint.id)
-    assert store.kept_log(endpoint.id, 2, "a") is None
+    assert store.kept_log(endpoint.id, 2, "a", OUTPUT) is None
 
 
 def test_the_history_goes_with_the_endpoint(store: Store) -> None:

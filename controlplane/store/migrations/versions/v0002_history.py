@@ -18,5 +18,6 @@ def upgrade() -> None:
         sa.Column("endpoint_id", sa.String(64), sa.ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("version", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("entity", sa.String(63), primary_key=True),
+        sa.Column("kind", sa.String(16), primary_key=True),
         sa.Column("text", sa.Text(), nullable=False),
     )
