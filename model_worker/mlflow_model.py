@@ -6,6 +6,9 @@ import os
 import re
 import sys
 import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,17 @@ from typing import Any
 import mlflow.artifacts
 import mlflow.pyfunc
 import numpy as np
+import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.models.utils import _enforce_params_schema
 from mlflow.pyfunc import scoring_server
+from mlflow.types.schema import DataType
 
+from model_worker import native
+from model_worker.batch import FastPath
 from model_worker.codec import Format, InputError, Payload
+from model_worker.columns import Column, Kind, Rows, Signature, Tensor
+from model_worker.fast import Ways, Wish, fast_path
 from model_worker.model import ModelError
 
 
@@ -38,14 +48,15 @@ def load(path: Path) -> MlflowModel:
     # MLflow and the flavours behave differently where they serve; MLflow's own server says so in the same way.
     os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
     # Whether the requirements fit is for whoever chose this environment; checking costs a third of the loading time.
-    return MlflowModel(mlflow.pyfunc.load_model(str(path), suppress_warnings=True))
+    return MlflowModel(mlflow.pyfunc.load_model(str(path), suppress_warnings=True), path)
 
 
 class MlflowModel:
     """A pyfunc model of any flavour: the same inputs and the same predictions as in MLflow's scoring server."""
 
-    def __init__(self, model: mlflow.pyfunc.PyFuncModel) -> None:
+    def __init__(self, model: mlflow.pyfunc.PyFuncModel, path: Path) -> None:
         self._model = model
+        self._path = path
         self._input_schema = model.metadata.get_input_schema()
         self._params_schema = model.metadata.get_params_schema()
         self._typed_by_hints = model.metadata._is_signature_from_type_hint()
@@ -64,16 +75,89 @@ class MlflowModel:
         try:
             return self._model.predict(data, params=params)
         except Exception as error:
-            if isinstance(error, MlflowException) and _is_about_input(error):
-                raise InputError(_words_for_sender(error)) from error
-            # The stack is for whoever wrote the model, and it is in the log; the sender gets the exception's words.
-            traceback.print_exc(file=sys.stderr)
-            words = error.message if isinstance(error, MlflowException) else str(error)
-            raise ModelError(f"the model failed with {type(error).__name__}: {words}") from error
+            raise _blamed(error) from error
+
+    @property
+    def streams(self) -> bool:
+        """Whether the model has a `predict_stream`."""
+        return self._model._predict_stream_fn is not None
+
+    def predict_stream(self, payload: Payload) -> Iterator[Any]:
+        """The pieces of the model's answer.
+
+        Raises InputError, ModelError, here or while they are read.
+        """
+        data, params = self._input(payload)
+        try:
+            yield from self._model.predict_stream(data, params=params)
+        except Exception as error:
+            raise _blamed(error) from error
+
+    def fast_path(self, wish: Wish) -> FastPath | None:
+        """A checked way around MLflow for the requests that it is known for; takes some predictions to find."""
+        if self._typed_by_hints or self._model.metadata._is_type_hint_from_example() or self.streams:
+            return None
+        signature = _signature(self._input_schema)
+        # What scikit-learn says of arrays in place of frames; the trial compares the predictions.
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        path = fast_path(signature, self.predict, self._ways(), wish, self._example())
+        if path is None:
+            return None
+        return FastPath(self._with_checked_params(path.read), path.predict, path.max_rows, path.cost)
+
+    def _with_checked_params(self, read: Callable[[Payload], Rows | None]) -> Callable[[Payload], Rows | None]:
+        def checked(payload: Payload) -> Rows | None:
+            if payload.params:
+                if self._params_schema is None or not isinstance(payload.params, dict):
+                    return None
+                try:
+                    _enforce_params_schema(dict(payload.params), self._params_schema)
+                except Exception:  # noqa: BLE001 - the plain path will say what is wrong
+                    return None
+            return read(payload)
+
+        return checked
+
+    def _ways(self) -> Ways:
+        """How this model can be asked, by its flavour."""
+        model, flavour = self._model, self._model.loader_module
+
+        def enforced(data: Any, params: Any) -> Any:
+            return model.predict(data, params=params)
+
+        predict = model._predict_fn
+        if flavour not in _ROW_WISE or predict.__name__ not in _PREDICTIONS:
+            return Ways(enforced)
+        raw = model.get_raw_model()
+        if flavour == "mlflow.statsmodels":
+            return Ways(enforced, not _is_of_time(raw), direct=predict)
+        if flavour not in {"mlflow.sklearn", "mlflow.xgboost", "mlflow.lightgbm"}:
+            return Ways(enforced, row_wise=True, direct=predict)
+        if not _is_of_libraries(raw):
+            return Ways(enforced)
+        if self._params_schema is not None and flavour == "mlflow.xgboost":
+            return Ways(enforced, row_wise=True)
+        takes_arrays = hasattr(raw, "n_features_in_")
+        kernel = native.kernel(raw) if flavour == "mlflow.sklearn" and predict.__name__ == "predict" else None
+        method = getattr(raw, predict.__name__, None)
+        return Ways(enforced, True, True, predict, method if takes_arrays else None, kernel)
+
+    def _example(self) -> Any:
+        """The model's input example as a frame or an array, or a frame of what a fitted estimator knows of its input."""
+        example = None
+        with suppress(Exception):
+            example = self._model.metadata.load_input_example(str(self._path))
+        if example is None and self._input_schema is None:
+            with suppress(Exception):
+                names = self._model.get_raw_model().feature_names_in_
+                example = pd.DataFrame(np.ones((1, len(names))), columns=names)
+        return example
 
     def _input(self, payload: Payload) -> tuple[Any, Any]:
         try:
             return self._parse(payload)
+        except InputError:
+            raise
         except MlflowException as error:
             raise InputError(_words_for_sender(error)) from error
         except Exception as error:
@@ -85,6 +169,8 @@ class MlflowModel:
                 return scoring_server.parse_csv_input(StringIO(payload.value), self._input_schema), None
             case Format.PARQUET:
                 return scoring_server.parse_parquet_input(BytesIO(payload.value)), None
+            case Format.ARROW:
+                return _arrow_frame(payload.value), None
             case Format.UNWRAPPED:
                 data, params = scoring_server._split_data_and_params_for_llm_input(payload.value, self._params_schema)
                 return data, params
@@ -95,6 +181,72 @@ class MlflowModel:
                 return payload.value, payload.params
             case _:
                 raise InputError(f"this model's input is typed: send it under 'inputs', not {payload.format}")
+
+
+#: Flavours whose models predict row by row, so that a row's prediction does not depend on the rows beside it …
+_ROW_WISE = frozenset(
+    {"mlflow.sklearn", "mlflow.xgboost", "mlflow.lightgbm", "mlflow.catboost", "mlflow.onnx", "mlflow.statsmodels"}
+)
+#: … if this is what they are asked for.
+_PREDICTIONS = frozenset({"predict", "predict_proba", "predict_log_proba"})
+
+
+def _signature(schema: Any) -> Signature:
+    """MLflow's schema as columns, as far as they know it."""
+    if schema is None:
+        return None
+    if schema.is_tensor_spec():
+        spec = schema.inputs[0]
+        named = schema.has_input_names() or len(schema.inputs) != 1
+        return () if named else Tensor(spec.type.name, tuple(spec.shape))
+    if not schema.has_input_names():
+        return ()
+    kinds = {kind.value: kind for kind in Kind}
+    return tuple(
+        Column(column.name, kinds.get(column.type.name) if isinstance(column.type, DataType) else None, column.required)
+        for column in schema.inputs
+    )
+
+
+def _is_of_libraries(estimator: Any) -> bool:
+    """Whether all of an estimator's code is a library's whose predictions are row by row."""
+    parts = [estimator]
+    if hasattr(estimator, "get_params"):
+        parts += estimator.get_params(deep=True).values()
+    for part in parts:
+        if isinstance(part, tuple | list):
+            parts += part
+        is_estimator = hasattr(part, "predict") or hasattr(part, "transform")
+        if is_estimator and type(part).__module__.partition(".")[0] not in {"sklearn", "xgboost", "lightgbm"}:
+            return False
+        if callable(part) and not isinstance(part, type):  # a user's function, as FunctionTransformer has one
+            return False
+    return True
+
+
+def _is_of_time(results: Any) -> bool:
+    from statsmodels.tsa.base.tsa_model import TimeSeriesModel  # noqa: PLC0415 - installed if such a model is
+
+    return isinstance(results.model, TimeSeriesModel)
+
+
+def _arrow_frame(data: bytes) -> Any:
+    import pyarrow as pa  # noqa: PLC0415 - 30 MB that most replicas never need
+
+    try:
+        return pa.ipc.open_stream(data).read_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError("the body is not an Arrow IPC stream that holds a table") from error
+
+
+def _blamed(error: Exception) -> Exception:
+    """Whose fault it is, in words for the sender."""
+    if isinstance(error, MlflowException) and _is_about_input(error):
+        return InputError(_words_for_sender(error))
+    # The stack is for whoever wrote the model, and it is in the log; the sender gets the exception's words.
+    traceback.print_exception(error, file=sys.stderr)
+    words = error.message if isinstance(error, MlflowException) else str(error)
+    return ModelError(f"the model failed with {type(error).__name__}: {words}")
 
 
 def _is_about_input(error: MlflowException) -> bool:

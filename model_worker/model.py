@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from model_worker.codec import Payload
@@ -22,4 +23,14 @@ class Model(Protocol):
         """The predictions, as any value that `codec.encode` takes.
 
         Raises InputError when the payload does not fit the model, ModelError when the model fails on it.
+        """
+
+    @property
+    def streams(self) -> bool:
+        """Whether it can answer piece by piece."""
+
+    def predict_stream(self, payload: Payload) -> Iterator[Any]:
+        """The pieces of an answer, each a JSON value.
+
+        Raises, here or while it is read, what `predict` raises.
         """

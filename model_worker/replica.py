@@ -16,27 +16,29 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
-import httptools  # noqa: F401 - uvicorn imports it by name; here, so that replicas share its pages
-import uvicorn
-import uvicorn.protocols.http.httptools_impl
 import uvloop
 
 from model_worker import mlflow_model
-from model_worker.http import application
+from model_worker.fast import Wish
+from model_worker.http import Bounds, Server
 from model_worker.last_words import last_words
 from model_worker.listeners import BACKLOG
-from model_worker.model import Model
 from model_worker.output import flush, report, take_output
 from model_worker.service import Service
 from model_worker.task import Report, Task
 
 #: Seconds that an orphan may take to answer what it has in hand.
 _ORPHAN_FINISH = 10.0
+
+#: Seconds after the start before the model is tried for its fast path.
+_FIRST_REQUEST = 0.25
+
+#: Answers that may come piece by piece at once; each keeps a thread.
+_STREAMS = 64
 
 #: Seconds within which a connection that was just accepted shows its request.
 _LAST_REQUESTS = 0.05
@@ -51,17 +53,18 @@ def run(task_text: str, listener_fd: int, log_fd: int, channel_fd: int) -> int:
     channel = socket.socket(fileno=channel_fd)
     _outlive_no_host(channel, listener, task.limits.orphan_grace)
     try:
+        wish = Wish.from_text(task.variables.get("WYE_BATCH", ""))
         model = _load(task, channel)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit included
         traceback.print_exc()
         report(channel, Report(failure=last_words(error), permanent=not isinstance(error, OSError | MemoryError)))
         return 1
-    uvloop.run(_serve(task, model, listener))
+    uvloop.run(_serve(task, model, wish, listener))
     flush()
     return 0
 
 
-def _load(task: Task, channel: socket.socket) -> Model:
+def _load(task: Task, channel: socket.socket) -> mlflow_model.MlflowModel:
     os.chdir(task.directory)
     os.environ.clear()
     os.environ.update(task.variables)
@@ -92,40 +95,37 @@ def _outlive_no_host(channel: socket.socket, listener: socket.socket, grace: flo
     threading.Thread(target=watch, name="host-watch", daemon=True).start()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, with the handling of signals left to us: it would end by the signal that it was asked to end by."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
-async def _serve(task: Task, model: Model, listener: socket.socket) -> None:
+async def _serve(task: Task, model: mlflow_model.MlflowModel, wish: Wish, listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
     asked_to_end = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked_to_end.set)
-    service = Service(model, ThreadPoolExecutor(task.limits.threads, thread_name_prefix="predict"))
-    server = _Server(
-        uvicorn.Config(
-            application(service, max_body=task.limits.max_body),
-            http="httptools",
-            ws="none",
-            loop="none",
-            interface="asgi3",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=task.limits.keep_alive,
-        )
+    loop.add_signal_handler(signal.SIGTERM, asked_to_end.set)
+    limits = task.limits
+    service = Service(
+        model,
+        ThreadPoolExecutor(limits.threads, thread_name_prefix="predict"),
+        ThreadPoolExecutor(_STREAMS, thread_name_prefix="stream"),
     )
-    serving = asyncio.create_task(server.serve([listener]), name="http")
+    server = Server(service, Bounds(limits.max_body, limits.keep_alive))
+    await server.start(listener, BACKLOG)
+    improving = asyncio.create_task(_improve(service, model, wish), name="fast path")
     await asked_to_end.wait()
+    improving.cancel()
     await _accept_the_queued(listener)
-    server.should_exit = True
-    await serving
+    await server.finish()
+
+
+async def _improve(service: Service, model: mlflow_model.MlflowModel, wish: Wish) -> None:
+    """Find the fast path, once the first request, which may have waited for this replica, is answered."""
+    await asyncio.sleep(_FIRST_REQUEST)
+    # One thread, for the interpreter's lock allows no second one; it is the batches' thread afterwards.
+    executor = ThreadPoolExecutor(1, thread_name_prefix="batch")
+    try:
+        fast = await asyncio.get_running_loop().run_in_executor(executor, model.fast_path, wish)
+    except Exception:  # noqa: BLE001 - whatever a model does to the trial, the plain path serves it
+        traceback.print_exc()
+        return
+    if fast is not None:
+        service.use(fast, executor)
 
 
 async def _accept_the_queued(listener: socket.socket) -> None:

@@ -4,51 +4,184 @@ from __future__ import annotations
 
 import asyncio
 import json
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
 
 from model_worker import codec
-from model_worker.codec import Format, InputError, OutputError, UnsupportedTypeError
+from model_worker.batch import Batcher, FastPath, Item
+from model_worker.codec import ARROW_STREAM, Format, InputError, OutputError, Payload, UnsupportedTypeError
+from model_worker.metrics import Metrics
 from model_worker.model import Model, ModelError
 
 #: Longer messages help nobody, and may hold a whole input.
 _MAX_MESSAGE = 2000
 
+#: Bytes of a body that are read in the connections' thread; more would keep the other connections waiting.
+_SMALL = 64 * 1024
 
-@dataclass(frozen=True, slots=True)
+JSON = "application/json"
+
+
+@dataclass(slots=True)  # not frozen: one for each request
 class Reply:
-    """What is answered: an HTTP status, which any protocol can map, and a JSON body."""
+    """What is answered: an HTTP status, which any protocol can map, and a body, or its pieces."""
 
     status: int
     body: bytes
+    content_type: str = JSON
+    #: Milliseconds of reading, waiting, predicting and writing, when there was a prediction.
+    times: tuple[float, float, float, float] | None = None
+    #: In place of a body: values that are sent as they come; to be read, and closed, in a thread.
+    pieces: Iterator[Any] | None = None
+
+
+Answer = Callable[[Reply], None]
 
 
 class Service:
-    """Answers requests with a model that runs in `executor`'s threads, so that the caller's loop stays free."""
+    """Answers requests with one model. Used by one event loop; the model runs in threads unless it is known to be brief."""
 
-    def __init__(self, model: Model, executor: Executor) -> None:
+    def __init__(self, model: Model, executor: Executor, streams: Executor | None = None) -> None:
+        """`executor` is for requests that take the plain path, `streams` for answers that come piece by piece."""
         self._model = model
         self._executor = executor
+        self.stream_executor = streams or executor
+        self.metrics = Metrics()
+        self._fast: FastPath | None = None
+        self._batcher: Batcher | None = None
 
     @property
     def version(self) -> str:
         """The version of what serves the model."""
         return self._model.version
 
-    async def invoke(self, body: bytes, content_type: str | None) -> Reply:
-        """The reply to one request; never raises for what the request or the model does wrong."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._answer, body, content_type)
+    def use(self, fast: FastPath, executor: Executor) -> None:
+        """From now on take the fast path with what it can read; `executor` has the one thread that it predicts in."""
+        self._fast = fast
+        self._batcher = Batcher(fast, executor, asyncio.get_running_loop(), self.metrics.batch)
 
-    def _answer(self, body: bytes, content_type: str | None) -> Reply:
+    def invoke(self, body: bytes, content_type: str | None, accept: str | None, answer: Answer) -> Item | None:
+        """Call `answer` once, now or later, with the reply; never raises for what the request or the model does wrong.
+
+        What is returned can be marked as abandoned, when nobody waits for the answer any more.
+        """
+        arrived = perf_counter()
+        self.metrics.in_flight += 1
+        as_arrow = accept is not None and ARROW_STREAM in accept
+        if self._fast is None or self._batcher is None or len(body) > _SMALL or not codec.is_json(content_type):
+            self._plainly(lambda: codec.decode(body, content_type), as_arrow, arrived, answer)
+            return None
         try:
-            payload = codec.decode(body, content_type)
+            payload = codec.decode_json(body)
+        except InputError as error:
+            self._reply(problem(400, "BAD_REQUEST", str(error)), arrived, answer)
+            return None
+        rows = None if as_arrow or payload.stream else self._fast.read(payload)
+        if rows is None:
+            self._plainly(lambda: payload, as_arrow, arrived, answer)
+            return None
+        parsed = perf_counter()
+        params = payload.params or None
+        key = b"" if params is None else json.dumps(params, sort_keys=True).encode()
+
+        def done(item: Item, value: Any, failure: BaseException | None) -> None:
+            if failure is not None:  # alone, so that it fails for its own faults only, with words for its sender
+                self._plainly(lambda: payload, as_arrow, arrived, answer)
+                return
+            times = arrived, parsed, item.started, item.finished
+            self._reply(self._written(value, True, False, times), arrived, answer)
+
+        item = Item(rows, params, key, parsed, done)
+        self._batcher.submit(item)
+        return item
+
+    async def ask(self, body: bytes, content_type: str | None, accept: str | None = None) -> Reply:
+        """`invoke` as a coroutine."""
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.invoke(body, content_type, accept, reply.set_result)
+        return await reply
+
+    def _plainly(self, read: Callable[[], Payload], as_arrow: bool, arrived: float, answer: Answer) -> None:
+        """Read and answer as MLflow does, in a thread."""
+        loop = asyncio.get_running_loop()
+
+        def hand_back(future: Future[Reply]) -> None:
+            error = future.exception()
+            reply = (
+                future.result() if error is None else problem(400, "BAD_REQUEST", f"the model failed with {error!r}")
+            )
+            loop.call_soon_threadsafe(self._reply, reply, arrived, answer)
+
+        self._executor.submit(self._plain_reply, read, as_arrow, arrived).add_done_callback(hand_back)
+
+    def _plain_reply(self, read: Callable[[], Payload], as_arrow: bool, arrived: float) -> Reply:
+        started = perf_counter()
+        try:
+            payload = read()
+            parsed = perf_counter()
+            if payload.stream and self._model.streams:
+                return self._streamed(payload)
             predictions = self._model.predict(payload)
-            return Reply(200, codec.encode(predictions, wrapped=payload.format is not Format.UNWRAPPED))
+            finished = perf_counter()
         except UnsupportedTypeError as error:
             return problem(415, "BAD_REQUEST", str(error))
-        except (InputError, ModelError, OutputError) as error:
+        except (InputError, ModelError) as error:
             # 400 for the model's failures too: clients retry a 500 for minutes, and it would only fail again.
             return problem(400, "BAD_REQUEST", str(error))
+        # The time for the thread is the queue's; as if the request had been read before it.
+        times = arrived, arrived + parsed - started, parsed, finished
+        return self._written(predictions, payload.format is not Format.UNWRAPPED, as_arrow, times)
+
+    def _written(
+        self, predictions: Any, wrapped: bool, as_arrow: bool, times: tuple[float, float, float, float]
+    ) -> Reply:
+        try:
+            body = codec.encode_arrow(predictions) if as_arrow else codec.encode(predictions, wrapped=wrapped)
+        except OutputError as error:
+            return problem(400, "BAD_REQUEST", str(error))
+        arrived, parsed, started, finished = times
+        return Reply(
+            200,
+            body,
+            ARROW_STREAM if as_arrow else JSON,
+            (
+                (parsed - arrived) * 1e3,
+                (started - parsed) * 1e3,
+                (finished - started) * 1e3,
+                (perf_counter() - finished) * 1e3,
+            ),
+        )
+
+    def _streamed(self, payload: Payload) -> Reply:
+        """A reply whose pieces are the model's; the first is awaited, so that a model that fails at once says so plainly."""
+        pieces = iter(self._model.predict_stream(payload))
+        first = next(pieces, _END)
+
+        def all_pieces() -> Iterator[Any]:
+            if first is not _END:
+                yield first
+                yield from pieces
+
+        return Reply(200, b"", "text/event-stream", pieces=all_pieces())
+
+    def _reply(self, reply: Reply, arrived: float, answer: Answer) -> None:
+        metrics = self.metrics
+        metrics.in_flight -= 1
+        metrics.answered(reply.status)
+        if reply.times is not None:
+            parse, queue, predict, serialize = reply.times
+            metrics.parse.observe(parse)
+            metrics.queue.observe(queue)
+            metrics.predict.observe(predict)
+            metrics.serialize.observe(serialize)
+        metrics.latency.observe((perf_counter() - arrived) * 1e3)
+        answer(reply)
+
+
+_END = object()
 
 
 def problem(status: int, code: str, message: str) -> Reply:

@@ -122,7 +122,8 @@ class SavedModels:
                 ("classes", LogisticRegression()),
             ]
         ).fit(frame, ["x", "y", "x", "y"])
-        self._save(mlflow.sklearn, model, path, signature=infer_signature(frame, model.predict(frame)))
+        signature = infer_signature(frame, model.predict(frame))
+        self._save(mlflow.sklearn, model, path, signature=signature, input_example=frame)
 
     def _tensor(self, path: Path) -> None:
         import mlflow.sklearn

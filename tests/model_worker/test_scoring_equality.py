@@ -9,13 +9,15 @@ import math
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pandas as pd
 import pytest
 
-from model_worker.http import application
+from model_worker.batch import FastPath
+from model_worker.fast import Wish
 from model_worker.service import Service
 from tests.model_worker.saved_models import SavedModels
 
@@ -24,21 +26,55 @@ CSV = "text/csv"
 PARQUET = "application/vnd.apache.parquet"
 
 
+@dataclass
+class Ours:
+    """An answer of our service, in the words of an HTTP client."""
+
+    status_code: int
+    text: str
+    content_type: str
+    #: Whether the request went around MLflow.
+    fast: bool = False
+
+    def json(self) -> Any:
+        """The body."""
+        return json.loads(self.text)
+
+
 class BothServers:
-    """A model behind MLflow's FastAPI application and behind ours, in this process."""
+    """A model behind MLflow's FastAPI application and behind our service, in this process."""
 
     def __init__(self, models: SavedModels) -> None:
         self._models = models
         self._pool = ThreadPoolExecutor(1)
-        self._applications: dict[str, tuple[Any, Any]] = {}
+        self._loaded: dict[str, tuple[Any, Any, FastPath | None]] = {}
 
-    def ask(self, model: str, body: bytes, content_type: str | None) -> tuple[httpx.Response, httpx.Response]:
+    def ask(self, model: str, body: bytes, content_type: str | None) -> tuple[httpx.Response, Ours]:
         """What MLflow answers, and what we do."""
-        mlflows, ours = self._pair(model)
-        return asyncio.run(self._post(mlflows, body, content_type)), asyncio.run(self._post(ours, body, content_type))
+        mlflows, _, _ = self._load(model)
+        return asyncio.run(self._post(mlflows, body, content_type)), self.ask_ours(model, [body], content_type)[0]
 
-    def _pair(self, model: str) -> tuple[Any, Any]:
-        if model not in self._applications:
+    def ask_ours(self, model: str, bodies: list[bytes], content_type: str | None, accept: str = "") -> list[Ours]:
+        """What we answer when these requests come at once."""
+        _, ours, fast = self._load(model)
+
+        async def asked() -> list[Ours]:
+            service = Service(ours, self._pool)
+            if fast is not None:
+                service.use(fast, self._pool)
+            replies = await asyncio.gather(*(service.ask(body, content_type, accept) for body in bodies))
+            joined = "model_batch_requests_count 0" not in service.metrics.text()
+            return [
+                Ours(reply.status, reply.body.decode("utf-8", "replace"), reply.content_type, joined)
+                for reply in replies
+            ]
+
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("ignore")
+            return asyncio.run(asked())
+
+    def _load(self, model: str) -> tuple[Any, Any, FastPath | None]:
+        if model not in self._loaded:
             path = self._models(model)
             with warnings.catch_warnings(record=True):
                 warnings.simplefilter("ignore")
@@ -48,9 +84,9 @@ class BothServers:
                 from model_worker.mlflow_model import load
 
                 theirs = scoring_server.init(mlflow.pyfunc.load_model(str(path)))
-                ours = application(Service(load(path), self._pool), max_body=1 << 20)
-            self._applications[model] = theirs, ours
-        return self._applications[model]
+                ours = load(path)
+                self._loaded[model] = theirs, ours, ours.fast_path(Wish())
+        return self._loaded[model]
 
     @staticmethod
     async def _post(app: Any, body: bytes, content_type: str | None) -> httpx.Response:
@@ -201,7 +237,28 @@ def test_as_mlflow_answers(servers: BothServers, case: str) -> None:
         assert set(ours.json()) == {"error_code", "message"}
         assert ours.json()["error_code"] == "BAD_REQUEST"
         assert "Traceback" not in ours.text
-    assert ours.headers["content-type"] == "application/json"
+    assert ours.content_type == "application/json"
+
+
+@pytest.mark.parametrize("model", sorted({model for model, _ in SAME.values()}))
+def test_company_changes_no_answer(servers: BothServers, model: str) -> None:
+    """All requests of the table that come at once, good and bad, are answered in every bit as when each comes alone."""
+    bodies = [
+        json.dumps(request).encode() if not isinstance(request, bytes) else request
+        for name, request in SAME.values()
+        if name == model and not isinstance(request, tuple)
+    ]
+    alone = [servers.ask_ours(model, [body], JSON)[0] for body in bodies]
+    together = servers.ask_ours(model, bodies * 3, JSON)
+    assert [(each.status_code, each.text) for each in together] == [(each.status_code, each.text) for each in alone] * 3
+
+
+@pytest.mark.parametrize("model", ["linear", "classifier", "pipeline", "tensor", "xgboost", "lightgbm"])
+def test_known_flavours_have_a_fast_path(servers: BothServers, model: str) -> None:
+    """Row-wise flavours with a signature go around MLflow, and are joined."""
+    request = next(request for name, request in SAME.values() if name == model and isinstance(request, dict))
+    [answer] = servers.ask_ours(model, [json.dumps(request).encode()], JSON)
+    assert answer.fast
 
 
 def test_chat_is_answered_unwrapped(servers: BothServers) -> None:

@@ -1,97 +1,26 @@
-"""The worker's parts by themselves: codec, ASGI shell, log files, sockets, commands, threads at fork time."""
+"""The worker's parts by themselves: codec, log files, sockets, commands, threads at fork time."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
 from model_worker import codec, forkserver, protocol
-from model_worker.codec import Format, InputError, OutputError, Payload, UnsupportedTypeError
-from model_worker.http import application
+from model_worker.codec import Format, InputError, OutputError, UnsupportedTypeError
 from model_worker.last_words import last_words
 from model_worker.listeners import ListenerError, TcpListeners, UnixListeners, answers
 from model_worker.logs import Logs
 from model_worker.protocol import ProtocolError, Spec, Start, State, Stop, parse_command
-from model_worker.service import Service
 from model_worker.task import FetchTask, Limits, Report, Task
-
-
-class EchoModel:
-    """Answers what it is given."""
-
-    version = "1.2.3"
-
-    def predict(self, payload: Payload) -> Any:
-        return payload.value
-
-
-def post(body: bytes, path: str = "/invocations", method: str = "POST", max_body: int = 100) -> httpx.Response:
-    """What the ASGI application answers with the echoing model behind it."""
-
-    async def scenario() -> httpx.Response:
-        with ThreadPoolExecutor(1) as pool:
-            app = application(Service(EchoModel(), pool), max_body=max_body)
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://replica") as client:
-                return await client.request(method, path, content=body)
-
-    return asyncio.run(scenario())
-
-
-def test_a_body_over_the_limit_is_413() -> None:
-    """The limit is named, and at the limit a request is served."""
-    body = b'{"inputs": [1]}'
-    assert post(body, max_body=len(body)).json() == {"predictions": [1]}
-    refused = post(body, max_body=len(body) - 1)
-    assert refused.status_code == 413
-    assert refused.json()["message"] == f"the request body is larger than {len(body) - 1} bytes"
-    assert refused.headers["connection"] == "close"
-
-
-def test_paths_and_methods_are_told_in_json() -> None:
-    """An unknown path is 404 and a wrong method 405, both as JSON errors."""
-    assert post(b"", path="/docs").status_code == 404
-    refused = post(b"", method="GET")
-    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
-    assert refused.json()["error_code"] == "BAD_REQUEST"
-    assert post(b"", path="/ping", method="POST").status_code == 405
-    assert post(b"", path="/version", method="GET").text == "1.2.3"
-
-
-def test_a_body_may_come_in_pieces() -> None:
-    """Pieces are joined, the limit counts them together, and a client that hangs up is answered nothing."""
-
-    async def ask(*messages: dict[str, Any]) -> list[dict[str, Any]]:
-        sent: list[dict[str, Any]] = []
-        queue = list(messages)
-
-        async def receive() -> dict[str, Any]:
-            return queue.pop(0)
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        with ThreadPoolExecutor(1) as pool:
-            app = application(Service(EchoModel(), pool), max_body=20)
-            await app({"path": "/invocations", "method": "POST", "headers": []}, receive, send)
-        return sent
-
-    first = {"type": "http.request", "body": b'{"inputs"', "more_body": True}
-    last = {"type": "http.request", "body": b": [1]}", "more_body": False}
-    assert asyncio.run(ask(first, last))[1]["body"] == b'{"predictions":[1]}'
-    assert asyncio.run(ask(first, first, first))[0]["status"] == 413
-    assert asyncio.run(ask(first, {"type": "http.disconnect"})) == []
 
 
 @pytest.mark.parametrize(
