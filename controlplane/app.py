@@ -16,13 +16,14 @@ from controlplane.api.app import create_app
 from controlplane.api.deps import Deps
 from controlplane.api.server import serve as serve_api
 from controlplane.clock import SystemClock
+from controlplane.discovery import load_reports
 from controlplane.discovery.hub import Hub
 from controlplane.discovery.server import serve as serve_xds
 from controlplane.domain import Address, Endpoint, Problem, ProblemCode, ProblemError, Replica
 from controlplane.domain.measurement import LogKind
 from controlplane.measurements import Measurements
 from controlplane.registry import Registry
-from controlplane.rollout.autoscale import UNITS_PER_REPLICA
+from controlplane.rollout.autoscale import UNITS_PER_REPLICA, ScaleOptions
 from controlplane.rollout.printed import LastWords
 from controlplane.rollout.state import Options
 from controlplane.rollout.supervisor import Supervisor
@@ -68,6 +69,7 @@ async def run(settings: Settings) -> None:
         clock=clock,
         failing=LastWords(runtime, store).keep,
         options=Options(drain=settings.drain, grace=settings.grace, deploy_timeout=settings.deploy_timeout),
+        scaling=ScaleOptions(down_after=settings.scale_down_after, to_zero_after=settings.scale_to_zero_after),
     )
 
     def logs(replica_id: str, lines: int, kind: LogKind) -> str:
@@ -121,7 +123,7 @@ async def _xds(hub: Hub, supervisor: Supervisor, address: Address) -> None:
     """Serve Envoys, but not before all that is stored is published: a part of it would make them drop the rest."""
     await supervisor.wait_published()
     _keep_for_good()
-    server = await serve_xds(hub, address)
+    server = await serve_xds(hub, address, [load_reports.handler(supervisor.load_reported)])
     _log.info("serving Envoys on %s", server.address)
     try:
         await asyncio.get_running_loop().create_future()
@@ -144,6 +146,7 @@ def gateway(settings: Settings) -> Gateway:
         public=Address(host=settings.host, port=settings.port),
         api=Address.parse(settings.api_address),
         request_timeout=settings.request_timeout,
+        upstream_idle=min(60.0, settings.scale_to_zero_after / 2),
         jwks="" if settings.no_auth else keys.load_or_make(settings.state_dir / "keys").jwks,
     )
 

@@ -62,6 +62,18 @@ class Settings:
     deploy_timeout: float = _setting(
         1200.0, "WYE_DEPLOY_TIMEOUT", "how long an update may take before it is given up", unit="seconds"
     )
+    scale_to_zero_after: float = _setting(
+        1800.0,
+        "WYE_SCALE_TO_ZERO_AFTER",
+        "how long nobody may have asked for an entity before it sleeps",
+        unit="seconds",
+    )
+    scale_down_after: float = _setting(
+        300.0,
+        "WYE_SCALE_DOWN_AFTER",
+        "how long the load must have been lower before replicas are given up",
+        unit="seconds",
+    )
     drain: float = _setting(
         1.0, "WYE_DRAIN", "how long replaced replicas go on after every Envoy has switched away", unit="seconds"
     )

@@ -16,8 +16,6 @@ from controlplane.rollout.state import (
     Published,
     deployment,
     new_entities,
-    replica_id,
-    replicas_wanted,
     wanted_entities,
 )
 
@@ -29,6 +27,8 @@ class Plan:
     start: tuple[ReplicaSpec, ...] = ()
     #: (replica id, seconds of grace)
     stop: tuple[tuple[str, float], ...] = ()
+    #: The same, for replicas that nobody has asked for in a long time.
+    sleep: tuple[tuple[str, float], ...] = ()
     #: The endpoint's next stored value when its update has ended, one way or the other.
     finished: Endpoint | None = None
     wake_at: float | None = None
@@ -52,7 +52,7 @@ def plan(
     wakes = [*start_wakes, *stop_wakes]
     if endpoint and endpoint.update is UpdateState.IN_PROGRESS and endpoint.pending:
         wakes.append(now + max(0.0, _deadline(endpoint, options) - now_ms / 1000))
-    return Plan(starts, stops, None, min(wakes, default=None))
+    return Plan(starts, stops, _sleeps(endpoint, observed, options) if endpoint else (), None, min(wakes, default=None))
 
 
 def _starts(endpoint: Endpoint, observed: Observed, now: float) -> tuple[tuple[ReplicaSpec, ...], list[float]]:
@@ -61,16 +61,15 @@ def _starts(endpoint: Endpoint, observed: Observed, now: float) -> tuple[tuple[R
     pending = new_entities(endpoint)
     for entity in wanted_entities(endpoint):
         present = {replica.id: replica for replica in observed.of(deployment(endpoint.id, entity))}
-        for slot in range(replicas_wanted(entity)):
-            spec = _spec(endpoint, entity, slot)
-            replica = present.get(spec.id)
+        for id_ in observed.kept(endpoint.id, entity):
+            replica = present.get(id_)
             if replica is None:
-                specs.append(spec)
+                specs.append(_spec(endpoint, entity, id_, asleep=observed.sleeps(endpoint.id, entity)))
             elif replica.phase is Phase.FAILED:
                 again = _verdict(replica, observed, entity not in pending, now)
                 if isinstance(again, restart.Again):
                     if again.at <= now:
-                        specs.append(spec)
+                        specs.append(_spec(endpoint, entity, id_))
                     else:
                         wakes.append(again.at)
     return tuple(specs), wakes
@@ -80,15 +79,10 @@ def _stops(
     endpoint: Endpoint | None, observed: Observed, published: Published | None, now: float, options: Options
 ) -> tuple[tuple[tuple[str, float], ...], list[float]]:
     """Replicas that nothing wants any more, once no Envoy can still send them a request."""
-    wanted = (
-        {
-            replica_id(deployment(endpoint.id, entity), slot)
-            for entity in wanted_entities(endpoint)
-            for slot in range(replicas_wanted(entity))
-        }
-        if endpoint
-        else set()
-    )
+    wanted: set[str] = set()
+    if endpoint:
+        for entity in wanted_entities(endpoint):
+            wanted.update(observed.kept(endpoint.id, entity))
     unwanted = [r for r in observed.replicas if r.id not in wanted and r.phase is not Phase.STOPPING]
     if not unwanted:
         return (), []
@@ -102,6 +96,17 @@ def _stops(
     if now < at:
         return (), [at]
     return tuple((replica.id, options.grace) for replica in sorted(unlisted, key=lambda r: r.id)), []
+
+
+def _sleeps(endpoint: Endpoint, observed: Observed, options: Options) -> tuple[tuple[str, float], ...]:
+    """Replicas to be sent to sleep: Envoy goes on listing them, and the next request wakes them."""
+    return tuple(
+        (replica.id, options.grace)
+        for entity in wanted_entities(endpoint)
+        if observed.sleeps(endpoint.id, entity)
+        for replica in observed.of(deployment(endpoint.id, entity))
+        if replica.phase is Phase.READY and replica.id in observed.kept(endpoint.id, entity)
+    )
 
 
 def _finish(
@@ -165,14 +170,14 @@ def _outcomes(entities: Iterable[ServedEntity], words: dict[str, str]) -> tuple[
     )
 
 
-def _spec(endpoint: Endpoint, entity: ServedEntity, slot: int) -> ReplicaSpec:
-    where = deployment(endpoint.id, entity)
+def _spec(endpoint: Endpoint, entity: ServedEntity, id_: str, *, asleep: bool = False) -> ReplicaSpec:
     return ReplicaSpec(
-        id=replica_id(where, slot),
-        deployment=where,
+        id=id_,
+        deployment=deployment(endpoint.id, entity),
         title=f"{endpoint.name}/{entity.name}",
         artifact_uri=entity.artifact_uri,
         entity_name=entity.spec.entity_name,
         entity_version=entity.spec.entity_version,
         environment_vars=entity.spec.environment_vars,
+        asleep=asleep,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.domain import Address, Deployment, Endpoint, EndpointConfig, Phase, UpdateState
+from controlplane.domain import Address, Deployment, Endpoint, EndpointConfig, Phase, Replica, UpdateState
 from controlplane.rollout.state import Observed, Options, Published, deployment
 from controlplane.translate.translate import EndpointView
 
@@ -45,7 +45,14 @@ def route(
         split = [(where, percents.get(where.entity, 0)) for where in chosen]
 
     lingering, wake_at = _lingering(chosen, version, previous, now, options)
-    clusters = tuple((where, _addresses(where, observed)) for where in (*chosen, *lingering))
+    kept = (
+        {id_ for entity in config.entities for id_ in observed.kept(endpoint.id, entity)}
+        if endpoint and config
+        else set()
+    )
+    serving = [(where, [replica for replica in observed.of(where) if replica.id in kept]) for where in chosen]
+    draining = [(where, observed.of(where)) for where in lingering]
+    clusters = tuple((where, _addresses(replicas, observed)) for where, replicas in (*serving, *draining))
     return Routing(EndpointView(name, endpoint is not None, tuple(split), clusters), version, wake_at)
 
 
@@ -73,19 +80,19 @@ def _lingering(
     return (replaced, until) if now < until else ([], None)
 
 
-def _addresses(where: Deployment, observed: Observed) -> tuple[Address, ...]:
-    replicas = observed.of(where)
+def _addresses(replicas: list[Replica], observed: Observed) -> tuple[Address, ...]:
     ready = tuple(r.address for r in replicas if r.phase is Phase.READY and r.address)
     if ready:
         return ready
     # Nobody answers, but some keep their socket open while their process is replaced: requests wait there for the
-    # few hundred milliseconds that takes. Not when the process keeps failing: then a quick refusal is kinder.
+    # few hundred milliseconds that takes, or wake it if it sleeps. Not when the process keeps failing: then a quick
+    # refusal is kinder.
     return tuple(
         r.address
         for r in replicas
         if r.address
         and r.holds_connections
-        and r.phase in (Phase.STARTING, Phase.FAILED)
+        and r.phase in {Phase.STARTING, Phase.FAILED, Phase.ASLEEP}
         and not r.permanent
         and len(observed.failures.get(r.id, ())) <= HOLDING_FAILURES
     )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from controlplane.domain import Deployment, Endpoint, Phase, Replica, ServedEntity, UpdateState
+from controlplane.rollout.autoscale import bounds
 from controlplane.translate.translate import EndpointView
-
-#: Units of provisioned concurrency that one replica offers.
-UNITS_PER_REPLICA = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +41,37 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """An endpoint's replicas, and when each has failed (monotonic seconds, oldest first)."""
+    """An endpoint's replicas, when each has failed (monotonic seconds, oldest first), and how many there are to be."""
 
     replicas: tuple[Replica, ...]
-    failures: dict[str, tuple[float, ...]]
+    failures: Mapping[str, tuple[float, ...]]
+    #: What the autoscaler says, 0 meaning asleep; a deployment that is not in it has its least number.
+    wanted: Mapping[Deployment, int] = field(default_factory=dict)
 
     def of(self, deployment: Deployment) -> list[Replica]:
         """The replicas of one deployment, sorted by id."""
         return sorted((r for r in self.replicas if r.deployment == deployment), key=lambda replica: replica.id)
 
     def is_ready(self, endpoint_id: str, entity: ServedEntity) -> bool:
-        """True when as many replicas answer as the entity asks for."""
+        """True when as many replicas answer, or would if they were asked, as the entity needs to begin with."""
         found = self.of(deployment(endpoint_id, entity))
-        return sum(replica.phase is Phase.READY for replica in found) >= replicas_wanted(entity)
+        answering = sum(replica.phase in {Phase.READY, Phase.ASLEEP} for replica in found)
+        return answering >= (1 if self.sleeps(endpoint_id, entity) else bounds(entity).least)
+
+    def sleeps(self, endpoint_id: str, entity: ServedEntity) -> bool:
+        """True when nobody has asked for the entity for so long that it is to have no process."""
+        return self.wanted.get(deployment(endpoint_id, entity)) == 0
+
+    def kept(self, endpoint_id: str, entity: ServedEntity) -> tuple[str, ...]:
+        """The ids of the replicas that the entity is to have, the sleeping one included."""
+        where = deployment(endpoint_id, entity)
+        count = max(1, self.wanted.get(where, bounds(entity).least))
+        return tuple(replica_id(where, slot) for slot in range(count))
 
 
 def deployment(endpoint_id: str, entity: ServedEntity) -> Deployment:
     """The identity under which an entity is deployed."""
     return Deployment(endpoint_id, entity.name, entity.generation)
-
-
-def replicas_wanted(entity: ServedEntity) -> int:
-    """How many replicas an entity is given: enough for its least provisioned concurrency, and at least one."""
-    least, _ = entity.spec.concurrency
-    return max(1, -(-least // UNITS_PER_REPLICA))
 
 
 def replica_id(where: Deployment, slot: int) -> str:

@@ -10,15 +10,19 @@ import asyncio
 import heapq
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from controlplane.clock import Clock
 from controlplane.discovery.hub import Hub
 from controlplane.domain import Endpoint, Phase, Replica, UpdateState
+from controlplane.domain.load import LoadReport
+from controlplane.rollout.autoscale import ScaleOptions
+from controlplane.rollout.loads import Loads
 from controlplane.rollout.plan import Plan, plan
 from controlplane.rollout.restart import WINDOW
 from controlplane.rollout.routing import route
+from controlplane.rollout.scaler import Scaler
 from controlplane.rollout.state import Observed, Options, Published
 from controlplane.runtimes import Fleet, Runtime
 from controlplane.store import Endpoints, StaleWriteError, StoreUnavailableError
@@ -65,6 +69,7 @@ class Supervisor:
         gateway: Gateway,
         clock: Clock,
         options: Options,
+        scaling: ScaleOptions,
         failing: Callable[[Endpoint, Endpoint], Awaitable[None]] = _nothing,
     ) -> None:
         """`failing` is awaited with an endpoint before and after its update has failed, ahead of the failure being shown."""
@@ -76,6 +81,8 @@ class Supervisor:
         self._clock = clock
         self._options = options
         self._failing = failing
+        self._scaler = Scaler(scaling)
+        self._loads = Loads()
         self._records: dict[str, _Record] = {}
         self._ids: dict[str, str] = {}  # endpoint name → id
         self._owners: dict[str, str] = {}  # replica id → endpoint id
@@ -94,6 +101,12 @@ class Supervisor:
     async def wait_published(self) -> None:
         """Return once everything that is stored has been published, so that Envoys may connect."""
         await self._published.wait()
+
+    def load_reported(self, node_id: str, reports: Sequence[LoadReport]) -> None:
+        """Take what an Envoy reports of its requests; called on the loop of `run`."""
+        self._dirty |= self._scaler.heard(self._loads.heard(node_id, reports), self._clock.monotonic())
+        if self._dirty:
+            self._wake.set()
 
     async def run(self) -> None:
         """Carry out what is stored, and then every change, until cancelled."""
@@ -169,6 +182,8 @@ class Supervisor:
                     recent = [at for at in record.failures.get(replica_id, ()) if at > now - WINDOW]
                     record.failures[replica_id] = (*recent, now)
                     _log.warning("replica %s failed: %s", replica_id, replica.message)
+                if before is not None and before.phase is Phase.ASLEEP and replica.phase is not Phase.ASLEEP:
+                    self._scaler.woke(replica.deployment, self._clock.monotonic())
             touched.add(owner)
         for owner in touched:
             self._replicas[owner] = tuple(self._records[owner].replicas.values())
@@ -194,6 +209,8 @@ class Supervisor:
         dirty, self._dirty = self._dirty, set()
         # Endpoints that are gone come first: one that took over the name puts back what they remove.
         ordered = sorted(dirty, key=lambda endpoint_id: self._endpoint(endpoint_id) is not None)
+        for endpoint_id in ordered:
+            self._scale(endpoint_id)
         self._publish(ordered)
         for endpoint_id in ordered:
             record = self._records.get(endpoint_id)
@@ -202,6 +219,16 @@ class Supervisor:
             elif record is not None and not record.saving:
                 self._alarm(AGAIN, endpoint_id)
             self._forget_if_gone(endpoint_id)
+
+    def _scale(self, endpoint_id: str) -> None:
+        """Let the scaler look at an endpoint, and be reminded when it wants to look again."""
+        now = self._clock.monotonic()
+        running = {Phase.STARTING, Phase.READY}
+        awake = {each.deployment for each in self._records[endpoint_id].replicas.values() if each.phase in running}
+        self._scaler.follow(endpoint_id, self._endpoint(endpoint_id), now, awake)
+        again = self._scaler.ask_again_at(endpoint_id)
+        if again is not None:
+            self._alarm(again - now, endpoint_id)
 
     def _publish(self, endpoint_ids: list[str]) -> None:
         put: dict[Key, Resource] = {}
@@ -215,7 +242,7 @@ class Supervisor:
             routing = route(
                 record.name,
                 self._endpoint(endpoint_id),
-                self._observed(record),
+                self._observed(endpoint_id, record),
                 record.published,
                 now=now,
                 options=self._options,
@@ -267,7 +294,7 @@ class Supervisor:
         now = self._clock.monotonic()
         todo = plan(
             self._endpoint(endpoint_id),
-            self._observed(record),
+            self._observed(endpoint_id, record),
             record.published,
             now=now,
             now_ms=self._clock.now_ms(),
@@ -280,12 +307,14 @@ class Supervisor:
             await self._runtime.start(spec)
         for replica_id, grace in todo.stop:
             await self._runtime.stop(replica_id, grace)
+        for replica_id, grace in todo.sleep:
+            await self._runtime.sleep(replica_id, grace)
         self._set_alarms(endpoint_id, record, todo, now)
 
     def _set_alarms(self, endpoint_id: str, record: _Record, todo: Plan, now: float) -> None:
         if todo.wake_at is not None:
             self._alarm(todo.wake_at - now, endpoint_id)
-        if todo.start or todo.stop:
+        if todo.start or todo.stop or todo.sleep:
             self._alarm(AGAIN, endpoint_id)  # a runtime out of reach drops calls; the plan is simply made again
         if record.published and record.published.settled_at is not None:
             self._unapplied.discard(endpoint_id)
@@ -323,8 +352,8 @@ class Supervisor:
         endpoint = self._endpoints.get(record.name) if record else None
         return endpoint if endpoint is not None and endpoint.id == endpoint_id else None
 
-    def _observed(self, record: _Record) -> Observed:
-        return Observed(tuple(record.replicas.values()), record.failures)
+    def _observed(self, endpoint_id: str, record: _Record) -> Observed:
+        return Observed(tuple(record.replicas.values()), record.failures, self._scaler.wanted(endpoint_id))
 
     def _alarm(self, delay: float, endpoint_id: str) -> None:
         at = self._clock.monotonic() + delay

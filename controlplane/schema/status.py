@@ -12,6 +12,8 @@ CREATING = "Creating resources for served entity."
 RECOVERING = "No replica is running; one will be started."
 ABORTED = "Served model creation aborted because the endpoint update did not succeed."
 CANCELED = "Served model creation aborted because the endpoint update was canceled."
+#: Still READY: the next request starts a replica, and waits for it.
+ASLEEP = "Scaled to zero"
 STOPPED = "The endpoint is stopped; config:start starts it."
 
 
@@ -43,6 +45,8 @@ def active_status(endpoint: Endpoint, entity: ServedEntity, replicas: Iterable[R
     mine = _replicas_of(endpoint, entity, replicas)
     if _any_ready(mine):
         return READY
+    if any(replica.phase is Phase.ASLEEP for replica in mine):
+        return EntityStatus(DeploymentState.READY, ASLEEP)
     return EntityStatus(DeploymentState.RECOVERING, _last_words(mine) or RECOVERING)
 
 
@@ -67,7 +71,7 @@ def is_ready(endpoint: Endpoint, replicas: Iterable[Replica]) -> bool:
     config = endpoint.active
     if config is None or endpoint.suspended:
         return False
-    ready = {replica.deployment for replica in replicas if replica.phase is Phase.READY}
+    ready = {replica.deployment for replica in replicas if replica.phase in {Phase.READY, Phase.ASLEEP}}
     return all(_deployment(endpoint, entity) in ready for entity in config.entities)
 
 

@@ -24,13 +24,10 @@ from envoy_data_plane.envoy.type.v3 import Percent
 
 from controlplane.domain import Address
 from controlplane.translate import names
+from controlplane.translate.encoding import encode
 from controlplane.translate.gateway import Gateway
-from controlplane.translate.messages import ADS, address, encode, pack, seconds
+from controlplane.translate.messages import ADS, address, pack, seconds
 from controlplane.translate.resource import Resource, TypeUrl
-
-#: Seconds after which Envoy closes an idle connection to a replica: less than the replica's own 75 s, because a
-#: replica that closes first may do so just as a request is on its way (reference/xds.md 5.5).
-UPSTREAM_IDLE = 60.0
 
 
 @lru_cache(maxsize=4096)
@@ -67,7 +64,7 @@ def _common(gateway: Gateway) -> bytes:
             healthy_panic_threshold=Percent(value=0), update_merge_window=seconds(0)
         ),
         ignore_health_on_host_removal=True,
-        typed_extension_protocol_options=_http1(),
+        typed_extension_protocol_options=_http1(gateway),
     )
     return encode(cluster)
 
@@ -85,7 +82,7 @@ def control_plane(gateway: Gateway) -> Resource:
         type=ClusterDiscoveryType.STATIC,
         connect_timeout=seconds(1),
         load_assignment=_assignment(names.API_CLUSTER, (gateway.api,)),
-        typed_extension_protocol_options=_http1(),
+        typed_extension_protocol_options=_http1(gateway),
     )
     return Resource.of(TypeUrl.CLUSTER, names.API_CLUSTER, encode(cluster))
 
@@ -97,9 +94,9 @@ def _assignment(name: str, addresses: tuple[Address, ...]) -> ClusterLoadAssignm
     )
 
 
-def _http1() -> dict[str, object]:
+def _http1(gateway: Gateway) -> dict[str, object]:
     options = HttpProtocolOptions(
-        common_http_protocol_options=CommonHttpOptions(idle_timeout=seconds(UPSTREAM_IDLE)),
+        common_http_protocol_options=CommonHttpOptions(idle_timeout=seconds(gateway.upstream_idle)),
         explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions()),
     )
     return {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(options)}

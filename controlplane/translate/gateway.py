@@ -21,6 +21,9 @@ class Gateway:
     request_timeout: float = 297.0
     #: Seconds for a call of the control plane's API.
     api_timeout: float = 60.0
+    #: Seconds after which an idle connection to a replica is closed: less than the replica's own 75 s, because a replica
+    #: that closes first may do so just as a request is on its way, and less than the time after which it is sent to sleep.
+    upstream_idle: float = 60.0
     #: Most connections and most requests at a time that Envoy lets through to one served entity.
     max_connections: int = 1024
     max_requests: int = 4096

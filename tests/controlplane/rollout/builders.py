@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from controlplane.domain import Address, Endpoint, EntitySpec, Phase, Replica, TrafficRoute
 from controlplane.rollout import lifecycle
+from controlplane.rollout.autoscale import bounds
 from controlplane.rollout.routing import route
-from controlplane.rollout.state import Observed, Options, Published, deployment, replica_id, replicas_wanted
+from controlplane.rollout.state import Observed, Options, Published, deployment, replica_id
 
 NOW = 1_000.0
 NOW_MS = 1_000_000
@@ -54,7 +55,7 @@ def replicas(endpoint: Endpoint, *, phase: Phase = Phase.READY, pending: bool = 
     out = []
     for entity in config.entities:
         where = deployment(endpoint.id, entity)
-        for slot in range(replicas_wanted(entity)):
+        for slot in range(bounds(entity).least):
             id_ = replica_id(where, slot)
             out.append(Replica(id_, where, phase, Address(path=f"/run/{id_}.sock"), pid=1))
     return out

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain import Endpoint, Outcome, Phase, Replica, UpdateState
+from controlplane.domain import Address, Endpoint, Outcome, Phase, Replica, UpdateState
 from controlplane.rollout import lifecycle
 from controlplane.rollout.plan import Plan, plan
 from controlplane.rollout.state import Observed, Published
@@ -158,6 +158,49 @@ def test_a_configuration_that_envoy_refuses_fails_the_update_in_envoys_words() -
     assert finished is not None
     assert "route: unknown cluster" in finished.outcomes[0].message
     assert finished.active == endpoint.active
+
+
+def test_an_entity_that_nobody_asks_for_is_sent_to_sleep_and_the_rest_of_it_stopped() -> None:
+    """The first replica sleeps, with its address still listed; the others are stopped once they are not."""
+    endpoint = active(m="1")
+    (first,) = replicas(endpoint)
+    second = replace(first, id=first.id[:-1] + "1", address=Address(path="/run/second.sock"))
+    seen = replace(observed([first, second]), wanted={first.deployment: 0})
+    told = published(endpoint, seen)
+    assert [address for _, found in told.view.clusters for address in found] == [first.address]
+    todo = planned(endpoint, seen, told, now=NOW + OPTIONS.drain)
+    assert (todo.start, todo.sleep, todo.stop) == ((), ((first.id, OPTIONS.grace),), ((second.id, OPTIONS.grace),))
+
+
+def test_a_sleeping_replica_is_left_alone_and_stays_listed() -> None:
+    """It is neither started nor stopped, and requests find it."""
+    endpoint = active(m="1")
+    (replica,) = replicas(endpoint, phase=Phase.ASLEEP)
+    replica = replace(replica, holds_connections=True)
+    seen = replace(observed([replica]), wanted={replica.deployment: 0})
+    told = published(endpoint, seen)
+    assert [address for _, found in told.view.clusters for address in found] == [replica.address]
+    assert planned(endpoint, seen, told) == Plan()
+
+
+def test_what_nobody_asked_for_is_started_asleep() -> None:
+    """After a restart a sleeping entity gets its socket and no process."""
+    endpoint = active(m="1")
+    (replica,) = replicas(endpoint)
+    (spec,) = planned(endpoint, replace(observed(), wanted={replica.deployment: 0})).start
+    assert (spec.id, spec.asleep) == (replica.id, True)
+
+
+def test_more_replicas_are_started_when_more_are_wanted_and_given_up_when_fewer_are() -> None:
+    """What the autoscaler says is what there is to be, in slots from the first."""
+    endpoint = active(m="1")
+    (first,) = replicas(endpoint)
+    up = planned(endpoint, replace(observed([first]), wanted={first.deployment: 3}))
+    assert ids(up) == {first.id[:-1] + "1", first.id[:-1] + "2"}
+    grown = [first, *(replace(first, id=spec.id, address=Address(path=f"/{spec.id}")) for spec in up.start)]
+    seen = replace(observed(grown), wanted={first.deployment: 1})
+    down = planned(endpoint, seen, published(endpoint, seen), now=NOW + OPTIONS.drain)
+    assert {id_ for id_, _ in down.stop} == ids(up)
 
 
 phases = st.sampled_from(list(Phase))

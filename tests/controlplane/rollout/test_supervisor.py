@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from controlplane.discovery.hub import Hub
 from controlplane.discovery.server import serve
 from controlplane.discovery.testing import FakeEnvoy
 from controlplane.domain import Address, Deployment, Endpoint, Phase, Replica, ReplicaSpec, UpdateState
+from controlplane.domain.load import LoadReport
+from controlplane.rollout.autoscale import ScaleOptions
 from controlplane.rollout.state import Options
 from controlplane.rollout.supervisor import Supervisor
 from controlplane.runtimes.fake import FakeRuntime
@@ -58,6 +61,7 @@ class World:
             gateway=GATEWAY,
             clock=SystemClock(),
             options=Options(drain=0.02, grace=1.0, deploy_timeout=60.0),
+            scaling=ScaleOptions(down_after=0.2, to_zero_after=0.2),
         )
 
     def get(self, name: str = "ep") -> Endpoint:
@@ -288,7 +292,7 @@ def test_a_deleted_endpoint_is_cleaned_up_and_its_name_can_be_taken_at_once() ->
         await it.until(lambda: {r.deployment.endpoint_id for r in it.fleet.snapshot().values()} == {second.id})
         await envoys[0].until(lambda: [n for n in envoys[0].versions(TypeUrl.CLUSTER) if first.id[:8] in n] == [])
         assert "endpoint/ep" in envoys[0].versions(TypeUrl.ROUTES)
-        assert it.supervisor.replicas_of(first.id) == ()
+        await it.until(lambda: it.supervisor.replicas_of(first.id) == ())
 
     run(test)
 
@@ -307,6 +311,40 @@ def test_an_end_that_cannot_be_stored_is_stored_later() -> None:
     run(test)
 
 
+def test_an_idle_entity_sleeps_and_a_request_wakes_it() -> None:
+    """It sleeps after the idle time, Envoy is told nothing of that, and woken it is awake until it is idle again."""
+
+    async def test(it: World, envoys: list[FakeEnvoy]) -> None:
+        (entity,) = specs(m="1")
+        it.endpoints.save(begin(it.get(), [replace(entity, scale_to_zero_enabled=True)], now_ms=SystemClock().now_ms()))
+        await it.settled()
+        ((replica_id, _),) = it.fleet.snapshot().items()
+
+        def phase() -> Phase:
+            replica = it.fleet.get(replica_id)
+            assert replica
+            return replica.phase
+
+        received = len(envoys[0].received)
+        await it.until(lambda: phase() is Phase.ASLEEP, "it sleeps")
+        it.runtime.wake(replica_id)
+        assert phase() is Phase.READY
+        await it.until(lambda: len(it.supervisor.replicas_of(it.get().id)) == 1)
+        it.supervisor.load_reported("envoy-0", [])
+        it.supervisor.load_reported("envoy-0", [LoadReport("envoy-0", cluster_name(it), 1.0, 1, 1, 0, 0)])
+        it.supervisor.load_reported("envoy-0", [])
+        await it.until(lambda: phase() is Phase.ASLEEP, "it sleeps again")
+        assert len(envoys[0].received) == received
+
+    run(test)
+
+
+def cluster_name(it: World) -> str:
+    """The one cluster of the endpoint."""
+    (name,) = it.hub.snapshot.of(TypeUrl.CLUSTER).keys() - {"wye-api"}
+    return name
+
+
 def test_replicas_that_belong_to_nothing_are_stopped() -> None:
     """What an endpoint left behind that was deleted while the control plane was down is found and ended."""
 
@@ -320,6 +358,4 @@ def test_replicas_that_belong_to_nothing_are_stopped() -> None:
 
 def empty_again() -> Endpoint:
     """Another endpoint of the same name."""
-    from dataclasses import replace
-
     return replace(empty(), id="f" * 32)

@@ -16,7 +16,7 @@ import yaml
 from controlplane.domain import Address, Deployment, Endpoint, Phase, ProblemError, Replica
 from controlplane.rollout import lifecycle
 from controlplane.rollout.routing import route
-from controlplane.rollout.state import Observed, Options
+from controlplane.rollout.state import Observed, Options, replica_id
 from controlplane.schema.parse import ConfigRequest, parse_config, parse_create
 from controlplane.translate.gateway import Gateway
 from controlplane.translate.resource import Resource
@@ -100,9 +100,10 @@ def _begin(endpoint: Endpoint, config: ConfigRequest) -> Endpoint:
 
 def _replica(endpoints: list[Endpoint], spec: dict[str, Any]) -> Replica:
     owner = next(endpoint for endpoint in endpoints if endpoint.name == spec["endpoint"])
+    where = Deployment(owner.id, spec["entity"], spec.get("generation", 1))
     return Replica(
-        id=spec["id"],
-        deployment=Deployment(owner.id, spec["entity"], spec.get("generation", 1)),
+        id=replica_id(where, spec.get("slot", 0)),
+        deployment=where,
         phase=Phase(spec.get("phase", "READY")),
         address=Address(path=spec["socket"]) if "socket" in spec else Address(host="10.0.0.7", port=spec["port"]),
         holds_connections=spec.get("holds_connections", False),
