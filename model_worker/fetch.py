@@ -27,7 +27,16 @@ def run(task_text: str, log_fd: int, channel_fd: int) -> int:
         os.rename(mlflow_model.fetch(task.artifact_uri, arriving), Path(task.directory, MODEL))
     except BaseException as error:  # noqa: BLE001 - an artifact store's client may raise anything
         traceback.print_exc()
-        report(channel, Report(failure=last_words(error), permanent=not isinstance(error, OSError | MemoryError)))
+        report(channel, Report(failure=last_words(error), permanent=not _may_pass(error)))
         return 1
     flush()
     return 0
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """True when it began with a connection, a disk or memory that was not to be had, as some other time it may be."""
+    while error is not None:
+        if isinstance(error, OSError | MemoryError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

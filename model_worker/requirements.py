@@ -145,7 +145,7 @@ def _unmet(requirement: Requirement, present: Installed) -> list[str]:
         return []
     if requirement.url:
         return [f"{requirement} (cannot be compared with what is installed)"]
-    version = present(requirement.name)
+    version = present(canonicalize_name(requirement.name))
     if version is None:
         return [f"{requirement} (not installed)"]
     if not requirement.specifier.contains(version, prereleases=True) and not _tolerated(requirement, version):

@@ -24,9 +24,9 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
     """Return as soon as `condition` holds; fail, saying what was waited for, when it never does."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.005)
@@ -94,9 +94,9 @@ class Control:
         assert state["phase"] == "READY", state
         return state
 
-    def logs(self, replica_id: str, lines: int = 100) -> str:
-        """What a replica printed."""
-        self.say(type="logs", id=replica_id, lines=lines, request=1)
+    def logs(self, replica_id: str, lines: int = 100, kind: str = "output") -> str:
+        """What a replica printed, or how its environment was built."""
+        self.say(type="logs", id=replica_id, lines=lines, request=1, kind=kind)
         while (message := self.hear())["type"] != "logs":
             pass
         text: str = message["text"]

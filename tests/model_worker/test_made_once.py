@@ -1,0 +1,106 @@
+"""Directories that are made once: however many ask, in however many hosts, and whatever became of those who began."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from model_worker.made_once import MadeOnce, Say
+
+
+class Maker:
+    """Makes directories when it is let, and counts."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.begun = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+
+    async def __call__(self, directory: Path, _lock: int, say: Say) -> None:
+        """Make a directory with one file."""
+        self.made += 1
+        assert not os.listdir(directory)
+        (directory / "half").touch()
+        say("half")
+        self.begun.set()
+        await self.may_go_on.wait()
+        (directory / "half").rename(directory / "whole")
+        say("whole")
+
+
+def test_many_who_ask_share_one_making(tmp_path: Path) -> None:
+    """Ten at once make it once, each hears all of how, and so does who asks when it is done."""
+
+    async def scenario() -> None:
+        once, maker = MadeOnce(tmp_path / "d"), Maker()
+        heard: list[list[str]] = [[] for _ in range(11)]
+        asking = [asyncio.create_task(once.get("k", maker, heard[n].append)) for n in range(9)]
+        await maker.begun.wait()
+        asking.append(asyncio.create_task(once.get("k", maker, heard[9].append)))
+        maker.may_go_on.set()
+        assert set(await asyncio.gather(*asking)) == {tmp_path / "d" / "k"}
+        await once.get("k", maker, heard[10].append)
+        assert maker.made == 1
+        assert heard == [["half", "whole"]] * 11
+
+    asyncio.run(scenario())
+
+
+def test_two_hosts_make_it_once(tmp_path: Path) -> None:
+    """The second waits for the first, says so, and finds it made."""
+
+    async def scenario() -> None:
+        first, second, maker = MadeOnce(tmp_path), MadeOnce(tmp_path), Maker()
+        making = asyncio.create_task(first.get("k", maker, lambda _: None))
+        await maker.begun.wait()
+        waits = asyncio.Event()
+        waiting = asyncio.create_task(second.get("k", maker, lambda _: waits.set()))
+        await waits.wait()
+        maker.may_go_on.set()
+        assert await making == await waiting
+        assert maker.made == 1
+
+    asyncio.run(scenario())
+
+
+def test_what_was_left_half_made_is_made_again(tmp_path: Path) -> None:
+    """A host that ends while it makes one leaves nothing that another would take for whole."""
+
+    async def scenario() -> None:
+        once, maker = MadeOnce(tmp_path), Maker()
+        asking = asyncio.create_task(once.get("k", maker, lambda _: None))
+        await maker.begun.wait()
+        await once.close()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert (tmp_path / "k" / "half").exists()
+        assert not once.has("k")
+        maker.may_go_on.set()
+        path = await MadeOnce(tmp_path).get("k", maker, lambda _: None)
+        assert [file.name for file in path.iterdir()] == ["whole"]
+
+    asyncio.run(scenario())
+
+
+def test_a_failure_is_told_to_all_and_not_kept(tmp_path: Path) -> None:
+    """Everybody who waited has the error; who asks later begins again. One who gives up takes nothing from the others."""
+
+    async def scenario() -> None:
+        once, maker = MadeOnce(tmp_path), Maker()
+
+        async def fail(directory: Path, lock: int, say: Say) -> None:
+            await maker(directory, lock, say)
+            raise ValueError("no")
+
+        asking = [asyncio.create_task(once.get("k", fail, lambda _: None)) for _ in range(3)]
+        await maker.begun.wait()
+        asking[0].cancel()
+        maker.may_go_on.set()
+        outcomes = await asyncio.gather(*asking, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, ValueError, ValueError]
+        assert await once.get("k", maker, lambda _: None) == tmp_path / "k"
+
+    asyncio.run(scenario())
