@@ -8,29 +8,30 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import asdict
 
 from controlplane import keys
 from controlplane.api.app import create_app
-from controlplane.api.deps import Deps
+from controlplane.api.deps import Auth, Deps
 from controlplane.api.server import serve as serve_api
 from controlplane.clock import SystemClock
 from controlplane.discovery import load_reports
 from controlplane.discovery.hub import Hub
 from controlplane.discovery.server import serve as serve_xds
-from controlplane.domain import Address, Endpoint, Problem, ProblemCode, ProblemError, Replica
+from controlplane.domain import Address, Endpoint, Problem, ProblemCode, ProblemError, Replica, Verdict
 from controlplane.domain.measurement import LogKind
 from controlplane.measurements import Measurements
 from controlplane.registry import Registry
 from controlplane.rollout.autoscale import UNITS_PER_REPLICA, ScaleOptions
 from controlplane.rollout.printed import LastWords
+from controlplane.rollout.revocation import Revocations
 from controlplane.rollout.state import Options
 from controlplane.rollout.supervisor import Supervisor
 from controlplane.runtimes import OutOfReachError
 from controlplane.runtimes.process import ProcessRuntime
 from controlplane.settings import Settings
-from controlplane.store import Endpoints, Store, StoreUnavailableError
+from controlplane.store import Endpoints, Store, StoreUnavailableError, Tokens
 from controlplane.translate.gateway import Gateway
 from controlplane.watch import WatchedMap
 
@@ -60,6 +61,9 @@ async def run(settings: Settings) -> None:
     measurements = Measurements(
         Address.parse(settings.envoy_admin_address), clock, units=lambda replicas: replicas * UNITS_PER_REPLICA
     )
+    made = None if settings.no_auth else keys.load_or_make(settings.state_dir / "keys")
+    tokens = Tokens(store)
+    revocations = Revocations(tokens, hub, clock)
     supervisor = Supervisor(
         endpoints=endpoints,
         fleet=fleet,
@@ -89,6 +93,19 @@ async def run(settings: Settings) -> None:
             "replicas": [_replica_status(replica) for replica in fleet.snapshot().values()],
         }
 
+    def waited_for(applied: Coroutine[None, None, Verdict]) -> str:
+        """For the API's threads: who has not acknowledged it when the patience is over, "" when all have."""
+        return "; ".join(asyncio.run_coroutine_threadsafe(applied, loop).result().waiting)
+
+    auth = None
+    if made:
+        tokens.add(made.admin)
+        auth = Auth(
+            signer=made.signer,
+            tokens=tokens,
+            admin=made.admin,
+            announce=lambda: waited_for(revocations.announce(PATIENCE)),
+        )
     app = create_app(
         Deps(
             store=store,
@@ -99,6 +116,8 @@ async def run(settings: Settings) -> None:
             logs=logs,
             measurements=measurements.of,
             status=status,
+            auth=auth,
+            permissions_applied=lambda endpoint: waited_for(supervisor.wait_permitted(endpoint, PATIENCE)),
         )
     )
     api = serve_api(app, Address.parse(settings.api_address), settings.api_threads)
@@ -107,7 +126,7 @@ async def run(settings: Settings) -> None:
             parts = [
                 tasks.create_task(runtime.run(), name="runtime"),
                 tasks.create_task(supervisor.run(), name="supervisor"),
-                tasks.create_task(_xds(hub, supervisor, Address.parse(settings.xds_address)), name="xds"),
+                tasks.create_task(_xds(hub, supervisor, revocations, Address.parse(settings.xds_address)), name="xds"),
             ]
             await stopping.wait()
             for part in parts:
@@ -119,10 +138,11 @@ async def run(settings: Settings) -> None:
         store.close()
 
 
-async def _xds(hub: Hub, supervisor: Supervisor, address: Address) -> None:
+async def _xds(hub: Hub, supervisor: Supervisor, revocations: Revocations, address: Address) -> None:
     """Serve Envoys, but not before all that is stored is published: a part of it would make them drop the rest."""
     await supervisor.wait_published()
     _keep_for_good()
+    await revocations.publish()
     server = await serve_xds(hub, address, [load_reports.handler(supervisor.load_reported)])
     _log.info("serving Envoys on %s", server.address)
     try:
@@ -147,6 +167,7 @@ def gateway(settings: Settings) -> Gateway:
         api=Address.parse(settings.api_address),
         request_timeout=settings.request_timeout,
         upstream_idle=min(60.0, settings.scale_to_zero_after / 2),
+        max_body=settings.max_body << 20,
         jwks="" if settings.no_auth else keys.load_or_make(settings.state_dir / "keys").jwks,
     )
 

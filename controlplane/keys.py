@@ -1,11 +1,16 @@
-"""The key that tokens are signed with, and the admin's token: files that only their owner can read, made once."""
+"""The keys of an installation: what signs tokens, what encrypts secrets, and the admin's token.
+
+Files that only their owner can read, made once. Tokens are signed and not stored: whoever has the database has none.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jwt
@@ -13,18 +18,47 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from jwt.algorithms import OKPAlgorithm
 
+from controlplane.domain import ADMINS, Token
 from controlplane.files import write_private
 
 ISSUER = "wye"
 ADMIN = "admin"
 
 
+class Signer:
+    """Makes tokens that Envoy accepts."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+
+    def sign(
+        self, user: str, groups: tuple[str, ...], *, comment: str, creator: str, now_ms: int, expires_ms: int | None
+    ) -> tuple[str, Token]:
+        """A new token, and all that may be kept of it."""
+        name = secrets.token_hex(16)
+        token = Token(hashed(name), user, groups, comment, creator, now_ms, expires_ms)
+        claims: dict[str, object] = {
+            "iss": ISSUER,
+            "sub": user,
+            "groups": list(groups),
+            "jti": name,
+            "tid": token.id,
+            "iat": now_ms // 1000,
+        }
+        if expires_ms is not None:
+            claims["exp"] = -(-expires_ms // 1000)
+        return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": "1"}), token
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What verifies tokens (for Envoy), and the admin's token."""
+    """What verifies tokens (for Envoy), what makes them, and the admin's."""
 
     jwks: str
-    admin_token: str
+    admin_token: str = field(repr=False)
+    #: What is known of the admin's token.
+    admin: Token
+    signer: Signer = field(repr=False, compare=False)
 
 
 def load_or_make(directory: Path) -> Keys:
@@ -37,19 +71,42 @@ def load_or_make(directory: Path) -> Keys:
     else:
         key = Ed25519PrivateKey.generate()
         write_private(key_file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
+    signer = Signer(key)
     if not token_file.exists():
-        write_private(token_file, _sign(key, ADMIN, ("admins",)))
+        text, _ = signer.sign(
+            ADMIN,
+            (ADMINS,),
+            comment="made at the first start",
+            creator=ADMIN,
+            now_ms=int(time.time()) * 1000,
+            expires_ms=None,
+        )
+        write_private(token_file, text)
     public = json.loads(OKPAlgorithm.to_jwk(key.public_key()))
     jwks = json.dumps({"keys": [{**public, "kid": "1", "alg": "EdDSA", "use": "sig"}]}, sort_keys=True)
-    return Keys(jwks, token_file.read_text().strip())
+    admin_token = token_file.read_text().strip()
+    return Keys(jwks, admin_token, _known(admin_token), signer)
 
 
-def _sign(key: Ed25519PrivateKey, user: str, groups: tuple[str, ...]) -> str:
-    claims = {
-        "iss": ISSUER,
-        "sub": user,
-        "groups": list(groups),
-        "jti": secrets.token_hex(8),
-        "iat": int(time.time()),
-    }
-    return jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": "1"})
+def secrets_key(directory: Path) -> bytes:
+    """The key that secrets are encrypted with, made at the first call; raises OSError as above.
+
+    Without this file the secrets in the database cannot be read any more, by anybody.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = directory / "secrets-key"
+    if not file.exists():
+        write_private(file, base64.b64encode(secrets.token_bytes(32)).decode())
+    return base64.b64decode(file.read_text())
+
+
+def hashed(name: str) -> str:
+    """The id of the token with this name (`jti`); it is in the token as `tid`, for Envoy, which cannot hash."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def _known(token: str) -> Token:
+    claims = jwt.decode(token, options={"verify_signature": False})  # from our own file
+    token_id = claims.get("tid") or hashed(claims["jti"])
+    comment = "made at the first start"
+    return Token(token_id, claims["sub"], tuple(claims["groups"]), comment, claims["sub"], claims["iat"] * 1000)

@@ -59,6 +59,7 @@ class Settings:
         shown="unix:<run-dir>/envoy-admin.sock",
     )
     request_timeout: float = _setting(297.0, "WYE_REQUEST_TIMEOUT", "how long a prediction may take", unit="seconds")
+    max_body: int = _setting(16, "WYE_MAX_BODY", "the largest body that a prediction may be asked with", unit="MB")
     deploy_timeout: float = _setting(
         1200.0, "WYE_DEPLOY_TIMEOUT", "how long an update may take before it is given up", unit="seconds"
     )

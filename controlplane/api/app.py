@@ -5,16 +5,21 @@ from __future__ import annotations
 from flask import Flask
 
 from controlplane.api import (
+    access,
     attributes,
+    caller,
     config,
     endpoints,
     errors,
     logs,
+    me,
     metrics,
     not_built,
     openapi,
+    permissions,
     request_id,
     status,
+    tokens,
 )
 from controlplane.api.deps import Deps
 
@@ -32,6 +37,12 @@ def create_app(deps: Deps) -> Flask:
     app.url_map.merge_slashes = False
     request_id.install(app)
     errors.install(app)
-    for resource in (endpoints, config, attributes, logs, metrics, openapi, not_built, status):
+    caller.install(app, tokens=deps.auth is not None)
+    access.install(app, deps)
+    for resource in (
+        *(endpoints, config, attributes, logs, metrics, openapi, permissions, tokens, me),
+        *(not_built, status),
+    ):
         app.register_blueprint(resource.blueprint(deps))
+    app.register_blueprint(tokens.management(deps))
     return app

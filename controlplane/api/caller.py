@@ -2,14 +2,52 @@
 
 from __future__ import annotations
 
-from flask import Request
+import json
 
-#: Set by Envoy, which removes it from what clients send.
-HEADER = "x-wye-user"
+from flask import Flask, Request, g, request
+
+from controlplane.domain import ADMINS, Caller, Endpoint, Permission, Problem, ProblemCode, ProblemError, permission_of
+
+#: Set by Envoy from the verified token; it removes them from what clients send.
+USER_HEADER = "x-wye-user"
+GROUPS_HEADER = "x-wye-groups"
 #: Who calls when nobody has to say who they are.
 ADMIN = "admin"
 
 
-def caller(request: Request) -> str:
+def install(app: Flask, *, tokens: bool) -> None:
+    """Find out who is calling before anything else is done; without `tokens` everybody is an admin."""
+
+    @app.before_request
+    def _identify() -> None:
+        g.caller = _named(request) if tokens else Caller(request.headers.get(USER_HEADER) or ADMIN, (ADMINS,))
+
+
+def current() -> Caller:
+    """Who made the request in hand."""
+    known: Caller = g.caller
+    return known
+
+
+def caller(_request: Request) -> str:
     """The calling user's name, which becomes `creator` of what they make."""
-    return request.headers.get(HEADER) or ADMIN
+    return current().user
+
+
+def permission(endpoint: Endpoint) -> Permission | None:
+    """What the caller may do with the endpoint; None: not even see it."""
+    return permission_of(current(), endpoint.creator, endpoint.grants)
+
+
+def _named(asked: Request) -> Caller:
+    user = _text(asked.headers.get(USER_HEADER, ""))
+    if not user:
+        message = "A valid token is needed, sent as the header 'Authorization: Bearer <token>'."
+        raise ProblemError(Problem("", ProblemCode.UNAUTHENTICATED, message))
+    groups = json.loads(_text(asked.headers.get(GROUPS_HEADER, "")) or "[]")
+    return Caller(user, tuple(groups))
+
+
+def _text(header: str) -> str:
+    """A header's text: WSGI reads bytes as Latin-1, Envoy writes UTF-8."""
+    return header.encode("latin-1", "replace").decode(errors="replace")

@@ -7,15 +7,32 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from controlplane.clock import Clock
-from controlplane.domain import Endpoint, Replica
+from controlplane.domain import Endpoint, Replica, Token
 from controlplane.domain.measurement import EntityMeasurement, LogKind
+from controlplane.keys import Signer
 from controlplane.registry import ModelRegistry
-from controlplane.store import Endpoints, Store
+from controlplane.store import Endpoints, Secrets, Store, Tokens
 
 
 def hex_id() -> str:
     """A new endpoint id: 32 hex digits, as the clients expect."""
     return uuid4().hex
+
+
+def _at_once(_endpoint: Endpoint) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """What the API needs to make and revoke tokens."""
+
+    signer: Signer
+    tokens: Tokens
+    #: The token that `wye up` uses itself.
+    admin: Token
+    #: Tells every Envoy which tokens are revoked; answers who does not know yet, "" when all do.
+    announce: Callable[[], str]
 
 
 def _no_replicas(_endpoint_id: str) -> tuple[Replica, ...]:
@@ -52,3 +69,11 @@ class Deps:
     #: What `GET /api/2.0/wye/status` answers: must be JSON.
     status: Callable[[], Mapping[str, object]] = _no_status
     new_id: Callable[[], str] = hex_id
+    #: None: there are no tokens, and everybody is the admin.
+    auth: Auth | None = None
+    #: None: there is no place for secrets.
+    secrets: Secrets | None = None
+    #: Waits until every Envoy keeps to the endpoint's permissions; answers who does not yet, "" when all do.
+    permissions_applied: Callable[[Endpoint], str] = _at_once
+    #: What clients are told to be in; digits.
+    workspace_id: str = "1"

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from controlplane.api import artifacts
 from controlplane.api.answer import answer
 from controlplane.api.body import json_body
-from controlplane.api.caller import caller
+from controlplane.api.caller import caller, permission
 from controlplane.api.changes import change, find
 from controlplane.api.deps import Deps
 from controlplane.api.details import details
@@ -40,7 +40,8 @@ def blueprint(deps: Deps) -> Blueprint:
 
     @calls.get("")
     def list_all() -> Response:
-        present = sorted(deps.endpoints.cell.snapshot().values(), key=lambda endpoint: endpoint.name)
+        visible = (endpoint for endpoint in deps.endpoints.cell.snapshot().values() if permission(endpoint))
+        present = sorted(visible, key=lambda endpoint: endpoint.name)
         return answer(
             {"endpoints": [endpoint_summary(endpoint, deps.replicas_of(endpoint.id)) for endpoint in present]}
         )

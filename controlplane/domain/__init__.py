@@ -1,5 +1,15 @@
 """What Wye talks about, as frozen values. Imports nothing of ours, does no I/O, knows neither JSON nor Envoy."""
 
+from controlplane.domain.access import (
+    ADMINS,
+    Audience,
+    Caller,
+    Grant,
+    Permission,
+    PrincipalKind,
+    audience,
+    permission_of,
+)
 from controlplane.domain.config import (
     Endpoint,
     EndpointConfig,
@@ -17,18 +27,26 @@ from controlplane.domain.config import (
 from controlplane.domain.delivery import EnvoyStatus, Rejection, TypeStatus, Verdict
 from controlplane.domain.fleet import Address, Deployment, Phase, Replica, ReplicaSpec
 from controlplane.domain.problem import Problem, ProblemCode, ProblemError
+from controlplane.domain.secret import SecretAcl, SecretInfo, SecretPermission
+from controlplane.domain.token import Token
 
 __all__ = [
+    "ADMINS",
     "Address",
+    "Audience",
+    "Caller",
     "Deployment",
     "Endpoint",
     "EndpointConfig",
     "EntitySpec",
     "EnvoyStatus",
+    "Grant",
     "LimitKey",
     "Outcome",
     "PastConfig",
+    "Permission",
     "Phase",
+    "PrincipalKind",
     "Problem",
     "ProblemCode",
     "ProblemError",
@@ -36,11 +54,17 @@ __all__ = [
     "Rejection",
     "Replica",
     "ReplicaSpec",
+    "SecretAcl",
+    "SecretInfo",
+    "SecretPermission",
     "ServedEntity",
     "Tag",
+    "Token",
     "TrafficRoute",
     "TypeStatus",
     "UpdateState",
     "Verdict",
     "WorkloadSize",
+    "audience",
+    "permission_of",
 ]

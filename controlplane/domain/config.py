@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from controlplane.domain.access import Audience, Grant, audience
+
 
 class WorkloadSize(StrEnum):
     """A named range of provisioned concurrency; one unit is one request at a time."""
@@ -172,6 +174,8 @@ class Endpoint:
     route_optimized: bool = False
     #: True while its owner has stopped it: no replicas, and queries are refused.
     suspended: bool = False
+    #: Who may do what, besides the creator and admins, who may do everything.
+    grants: tuple[Grant, ...] = ()
     #: Those of the deprecated call, which GET does not show.
     rate_limits: tuple[RateLimit, ...] = ()
     #: Those of the AI gateway, whose settings are among `echoed` as they were sent.
@@ -180,6 +184,11 @@ class Endpoint:
     echoed: tuple[tuple[str, str], ...] = ()
     #: Counts stored changes of this endpoint; the store refuses a write that was made from an older one.
     revision: int = field(default=0)
+
+    @property
+    def may_query(self) -> Audience:
+        """Who may make predictions."""
+        return audience(self.creator, self.grants)
 
     @property
     def limits(self) -> tuple[RateLimit, ...]:

@@ -53,7 +53,8 @@ def route(
     serving = [(where, [replica for replica in observed.of(where) if replica.id in kept]) for where in chosen]
     draining = [(where, observed.of(where)) for where in lingering]
     clusters = tuple((where, _addresses(replicas, observed)) for where, replicas in (*serving, *draining))
-    return Routing(EndpointView(name, endpoint is not None, tuple(split), clusters), version, wake_at)
+    rules = (endpoint.may_query, endpoint.limits) if endpoint else ()
+    return Routing(EndpointView(name, endpoint is not None, tuple(split), clusters, *rules), version, wake_at)
 
 
 def _routed(endpoint: Endpoint, observed: Observed) -> EndpointConfig | None:

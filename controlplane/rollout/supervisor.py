@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from controlplane.clock import Clock
 from controlplane.discovery.hub import Hub
-from controlplane.domain import Endpoint, Phase, Replica, UpdateState
+from controlplane.domain import Endpoint, Phase, Replica, UpdateState, Verdict
 from controlplane.domain.load import LoadReport
 from controlplane.rollout.autoscale import ScaleOptions
 from controlplane.rollout.loads import Loads
@@ -107,6 +107,26 @@ class Supervisor:
         self._dirty |= self._scaler.heard(self._loads.heard(node_id, reports), self._clock.monotonic())
         if self._dirty:
             self._wake.set()
+
+    async def wait_permitted(self, endpoint: Endpoint, patience: float) -> Verdict:
+        """Return when every Envoy lets query the endpoint who may, and nobody else, or when the patience is over."""
+        verdict = Verdict(done=False, waiting=("the endpoint's routes are not published yet",))
+        changes = self._hub.subscribe()
+        try:
+            async with asyncio.timeout(patience):
+                while not verdict.done:
+                    record = self._records.get(endpoint.id)
+                    if record and record.published and record.published.view.may_query == endpoint.may_query:
+                        routes = {key: at for key, at in record.targets.items() if key[0] == TypeUrl.ROUTES}
+                        verdict = self._hub.applied(routes, include_lost=True)
+                    if not verdict.done:
+                        await changes.wait()
+                        changes.take()
+        except TimeoutError:
+            pass
+        finally:
+            changes.close()
+        return verdict
 
     async def run(self) -> None:
         """Carry out what is stored, and then every change, until cancelled."""

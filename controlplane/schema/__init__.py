@@ -1,5 +1,6 @@
 """JSON ↔ domain: what clients send becomes values or problems, and values become what clients read. Does no I/O."""
 
+from controlplane.schema.access import TokenRequest, parse_grants, parse_token, parse_token_id
 from controlplane.schema.attributes import (
     Echoed,
     TagsPatch,
@@ -20,7 +21,6 @@ from controlplane.schema.parse import (
     parse_version,
 )
 from controlplane.schema.render import (
-    Permission,
     config_version,
     endpoint_details,
     endpoint_summary,
@@ -35,8 +35,8 @@ __all__ = [
     "Echoed",
     "GatewaySettings",
     "JsonObject",
-    "Permission",
     "TagsPatch",
+    "TokenRequest",
     "canonical",
     "config_version",
     "dry_run",
@@ -47,11 +47,14 @@ __all__ = [
     "parse_ai_gateway",
     "parse_config",
     "parse_create",
+    "parse_grants",
     "parse_notifications",
     "parse_rate_limits",
     "parse_rollback",
     "parse_tags_patch",
     "parse_telemetry",
+    "parse_token",
+    "parse_token_id",
     "parse_version",
     "rate_limits",
     "read_object",

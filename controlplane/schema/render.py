@@ -9,20 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 
-from controlplane.domain import Endpoint, EndpointConfig, PastConfig, Replica, ServedEntity
+from controlplane.domain import Endpoint, EndpointConfig, PastConfig, Permission, Replica, ServedEntity
 from controlplane.schema.status import EntityStatus, active_status, is_ready, pending_status
 from controlplane.schema.text import JsonObject
-
-
-class Permission(StrEnum):
-    """What the caller may do with an endpoint; each includes the ones before."""
-
-    CAN_VIEW = "CAN_VIEW"
-    CAN_QUERY = "CAN_QUERY"
-    CAN_MANAGE = "CAN_MANAGE"
-
 
 #: Kept fields that stand at the endpoint's top level. Rate limits of their own are never given back, as in the original.
 _ECHOED_SUMMARY = ("ai_gateway", "budget_policy_id", "telemetry_config", "usage_policy_id")

@@ -2,6 +2,8 @@
 
 from controlplane.store.endpoints import Endpoints
 from controlplane.store.errors import StaleWriteError, StoreUnavailableError
+from controlplane.store.secrets import Secrets
 from controlplane.store.store import Store
+from controlplane.store.tokens import Tokens
 
-__all__ = ["Endpoints", "StaleWriteError", "Store", "StoreUnavailableError"]
+__all__ = ["Endpoints", "Secrets", "StaleWriteError", "Store", "StoreUnavailableError", "Tokens"]

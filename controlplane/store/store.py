@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import Connection, delete, exists, insert, literal, select, update
+from sqlalchemy import Connection, Engine, delete, exists, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from controlplane.domain import Endpoint, PastConfig, Problem, ProblemCode, ProblemError, UpdateState
@@ -37,6 +37,11 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def engine(self) -> Engine:
+        """The database, for what is kept beside endpoints (`Tokens`, `Secrets`)."""
+        return self._engine
 
     def close(self) -> None:
         """Let go of the database."""

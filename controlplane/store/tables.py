@@ -38,3 +38,37 @@ kept_logs = Table(
     Column("kind", String(16), primary_key=True),
     Column("text", Text, nullable=False),
 )
+
+#: Tokens that were handed out: what they say and a hash of their name, never the tokens. Kept when they are revoked.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("user", String(255), nullable=False),
+    Column("groups", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("creator", String(255), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger),
+    Column("revoked_ms", BigInteger),
+)
+
+secret_scopes = Table("secret_scopes", metadata, Column("name", String(128), primary_key=True))
+
+#: `value` is encrypted, with the scope and the key as associated data: it cannot be moved to where others may read it.
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("scope", String(128), ForeignKey("secret_scopes.name", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(128), primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+)
+
+secret_acls = Table(
+    "secret_acls",
+    metadata,
+    Column("scope", String(128), ForeignKey("secret_scopes.name", ondelete="CASCADE"), primary_key=True),
+    Column("principal", String(255), primary_key=True),
+    Column("permission", String(16), nullable=False),
+)

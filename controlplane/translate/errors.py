@@ -14,6 +14,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 
 from controlplane.domain import ProblemCode
+from controlplane.translate import names
 from controlplane.translate.messages import error_body, pack, set_header
 
 
@@ -76,6 +77,27 @@ ERRORS: tuple[tuple[AccessLogFilter, int | None, ProblemCode, str], ...] = (
         401,
         ProblemCode.UNAUTHENTICATED,
         "A valid token is needed, sent as the header 'Authorization: Bearer <token>'. %LOCAL_REPLY_BODY%",
+    ),
+    (
+        _when("response.code_details == 'rbac_access_denied_matched_policy[revoked]'"),
+        401,
+        ProblemCode.UNAUTHENTICATED,
+        "This token was revoked.",
+    ),
+    (
+        _when("response.code_details.startsWith('rbac_access_denied')"),
+        403,
+        ProblemCode.PERMISSION_DENIED,
+        (
+            f"User %DYNAMIC_METADATA({names.TOKEN_FILTER}:{names.TOKEN_METADATA}:sub)% may not query this endpoint; whoever "
+            "manages it can grant CAN_QUERY."
+        ),
+    ),
+    (
+        _when("response.code_details == 'local_rate_limited'"),
+        None,  # its Retry-After is already there
+        ProblemCode.REQUEST_LIMIT_EXCEEDED,
+        "A rate limit of this endpoint is used up for now.",
     ),
     (_when("response.code == 413"), 413, ProblemCode.BAD_REQUEST, "The request body is too large."),
     (_when("response.code == 408"), 408, ProblemCode.DEADLINE_EXCEEDED, "The request did not arrive in time."),

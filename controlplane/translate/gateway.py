@@ -27,5 +27,7 @@ class Gateway:
     #: Most connections and most requests at a time that Envoy lets through to one served entity.
     max_connections: int = 1024
     max_requests: int = 4096
+    #: Bytes that a request's body may have.
+    max_body: int = 16 * 1024 * 1024
     #: JSON Web Key Set that tokens are verified with; "" switches authentication off.
     jwks: str = ""

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.config.core.v3 import DataSource, HttpProtocolOptions
+from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptions
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
-from envoy_data_plane.envoy.config.route.v3 import RouteMatch
-from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
-    JwtAuthentication,
-    JwtCacheConfig,
-    JwtClaimToHeader,
-    JwtProvider,
-    JwtRequirement,
-    RequirementRule,
-)
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
@@ -25,7 +16,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     ScopedRoutesScopeKeyBuilderFragmentBuilderHeaderValueExtractor,
 )
 
-from controlplane.translate import names
+from controlplane.translate import authentication, limits, names, permissions
 from controlplane.translate.errors import local_replies
 from controlplane.translate.gateway import Gateway
 from controlplane.translate.messages import ADS, address, pack, resource, seconds
@@ -55,11 +46,9 @@ def _http_connection_manager(gateway: Gateway) -> HttpConnectionManager:
             scoped_rds=ScopedRds(scoped_rds_config_source=ADS),
         ),
         http_filters=[
-            *(
-                [HttpFilter(name="envoy.filters.http.jwt_authn", typed_config=pack(_tokens(gateway)))]
-                if gateway.jwks
-                else []
-            ),
+            *authentication.filters(gateway),  # who it is
+            *permissions.filters(gateway),  # what they may
+            *limits.filters(gateway),  # how much of it; what was refused before does not count
             HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router())),
         ],
         common_http_protocol_options=HttpProtocolOptions(idle_timeout=seconds(3600)),
@@ -76,25 +65,6 @@ def _http_connection_manager(gateway: Gateway) -> HttpConnectionManager:
         merge_slashes=True,
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.REJECT_REQUEST,
         local_reply_config=local_replies(),
-    )
-
-
-def _tokens(gateway: Gateway) -> JwtAuthentication:
-    """Tokens are verified here, with a key that Envoy holds: no call to the control plane, and none when it is down."""
-    provider = JwtProvider(
-        issuer="wye",
-        local_jwks=DataSource(inline_string=gateway.jwks),
-        forward=False,  # a token is between the caller and Wye; models do not get to see it
-        payload_in_metadata="token",
-        claim_to_headers=[JwtClaimToHeader(header_name="x-wye-user", claim_name="sub")],
-        jwt_cache_config=JwtCacheConfig(jwt_cache_size=1000),
-    )
-    return JwtAuthentication(
-        providers={"wye": provider},
-        rules=[
-            RequirementRule(match=RouteMatch(prefix="/.well-known/")),
-            RequirementRule(match=RouteMatch(prefix="/"), requires=JwtRequirement(provider_name="wye")),
-        ],
     )
 
 

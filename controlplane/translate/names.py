@@ -12,6 +12,16 @@ API_CLUSTER = "wye-api"
 API_ROUTES = "control-plane"
 #: Routes of `/.well-known/databricks-config`.
 WELL_KNOWN_ROUTES = "well-known"
+#: The listener's filters. Endpoints give rules to some of them under these names; tokens' claims are found under one.
+BASIC_FILTER = "basic-credentials"
+TOKEN_FILTER = "envoy.filters.http.jwt_authn"  # noqa: S105 - a filter's name, and that of its metadata
+PERMISSIONS_FILTER = "permissions"
+RATE_FILTER = "rate-limits"
+SIZE_FILTER = "body-size"
+#: The filter that refuses revoked tokens, and the one resource that holds its list.
+REVOKED_TOKENS = "revoked-tokens"
+#: Where under TOKEN_FILTER the claims of a verified token are.
+TOKEN_METADATA = "token"  # noqa: S105 - a key
 
 
 def cluster(endpoint: str, deployment: Deployment) -> str:

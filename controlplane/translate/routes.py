@@ -6,7 +6,9 @@ ten-thousandth as quick as the first, and a change of weights one small resource
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from envoy_data_plane.envoy.config.core.v3 import DataSource
@@ -29,9 +31,10 @@ from envoy_data_plane.envoy.config.route.v3 import (
 )
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.google.protobuf import Any as Packed
 
-from controlplane.domain import ProblemCode
-from controlplane.translate import names
+from controlplane.domain import Audience, ProblemCode, RateLimit
+from controlplane.translate import limits, names, permissions
 from controlplane.translate.gateway import Gateway
 from controlplane.translate.messages import error_body, literal, pack, resource, seconds, set_header
 from controlplane.translate.resource import Resource, TypeUrl
@@ -39,9 +42,19 @@ from controlplane.translate.resource import Resource, TypeUrl
 #: (served entity, its cluster, its percentage), in the order of the config
 Split = tuple[tuple[str, str, int], ...]
 
+#: What the control plane is told of a caller, from the token that was verified. What a client sends under these names is
+#: removed, also without tokens; models never see them.
+_CALLER = {"x-wye-user": "sub", "x-wye-groups": "groups"}
+
 
 @lru_cache(maxsize=4096)
-def endpoint_routes(endpoint: str, split: Split, gateway: Gateway) -> Resource:
+def endpoint_routes(
+    endpoint: str,
+    split: Split,
+    gateway: Gateway,
+    may_query: Audience = Audience(),  # noqa: B008 - a frozen value
+    rates: tuple[RateLimit, ...] = (),
+) -> Resource:
     """The routes of one endpoint: by the split, and straight to each served entity; `()` while it has no config."""
     base = f"/serving-endpoints/{endpoint}"
     routes = [
@@ -66,7 +79,8 @@ def endpoint_routes(endpoint: str, split: Split, gateway: Gateway) -> Resource:
         routes = [Route(match=RouteMatch(prefix="/"), direct_response=refusal)]
     # No catch-all that says "no such served model": what matches nothing is told by the listener, once for all
     # endpoints. Ten thousand copies of an error text are 15 MB of every Envoy, and most of the cost of translating.
-    return _configuration(names.routes(endpoint), routes, frozenset(cluster for _, cluster, _ in split))
+    rules = {**permissions.rules(may_query, gateway), **limits.rules(rates)}
+    return _configuration(names.routes(endpoint), routes, frozenset(cluster for _, cluster, _ in split), rules)
 
 
 @lru_cache(maxsize=4096)
@@ -81,6 +95,8 @@ def own_routes(gateway: Gateway) -> tuple[Resource, ...]:
         name=names.API_ROUTES,
         match=RouteMatch(prefix="/api/2.0/"),
         route=RouteAction(cluster=names.API_CLUSTER, timeout=seconds(gateway.api_timeout)),
+        request_headers_to_remove=list(_CALLER),
+        request_headers_to_add=[set_header(*line) for line in _caller()] if gateway.jwks else [],
     )
     # Asked for by every client at start, and by MLflow's before each prediction: Envoy answers it alone.
     well_known = Route(
@@ -139,8 +155,17 @@ def _post(path: str) -> RouteMatch:
     return RouteMatch(path=path, headers=[HeaderMatcher(name=":method", string_match=StringMatcher(exact="POST"))])
 
 
-def _configuration(name: str, routes: list[Route], refs: frozenset[str]) -> Resource:
-    host = VirtualHost(name=name, domains=["*"], routes=routes, retry_policy=_retries())
+def _caller() -> Iterator[tuple[str, str]]:
+    for header, claim in _CALLER.items():
+        yield header, f"%DYNAMIC_METADATA({names.TOKEN_FILTER}:{names.TOKEN_METADATA}:{claim})%"
+
+
+def _configuration(
+    name: str, routes: list[Route], refs: frozenset[str], rules: Mapping[str, Packed] = MappingProxyType({})
+) -> Resource:
+    host = VirtualHost(
+        name=name, domains=["*"], routes=routes, retry_policy=_retries(), typed_per_filter_config=dict(rules)
+    )
     return resource(TypeUrl.ROUTES, name, RouteConfiguration(name=name, virtual_hosts=[host]), refs)
 
 

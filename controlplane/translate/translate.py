@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.domain import Address, Deployment
+from controlplane.domain import Address, Audience, Deployment, RateLimit
 from controlplane.translate import clusters, listeners, names, routes
 from controlplane.translate.gateway import Gateway
 from controlplane.translate.resource import Resource
@@ -21,6 +21,9 @@ class EndpointView:
     split: tuple[tuple[Deployment, int], ...]
     #: Deployments that have a cluster, those that only drain included, with the addresses of their replicas.
     clusters: tuple[tuple[Deployment, tuple[Address, ...]], ...]
+    #: Who may make predictions, and how many a minute.
+    may_query: Audience = Audience()  # noqa: RUF009 - a frozen value
+    limits: tuple[RateLimit, ...] = ()
 
 
 def translate_gateway(gateway: Gateway) -> tuple[Resource, ...]:
@@ -37,7 +40,7 @@ def translate_endpoint(view: EndpointView, gateway: Gateway) -> tuple[Resource, 
         out.append(clusters.endpoints(name, addresses))
     if view.exists:
         split = tuple((d.entity, names.cluster(view.name, d), percent) for d, percent in view.split)
-        routing = routes.endpoint_routes(view.name, split, gateway)
+        routing = routes.endpoint_routes(view.name, split, gateway, view.may_query, view.limits)
         out.append(routing)
         out.append(routes.endpoint_scope(view.name, routing.refs))
     return tuple(out)

@@ -19,6 +19,7 @@ from controlplane.domain import (
     EntitySpec,
     Outcome,
     PastConfig,
+    Permission,
     Phase,
     Replica,
     ServedEntity,
@@ -27,7 +28,7 @@ from controlplane.domain import (
     UpdateState,
 )
 from controlplane.rollout import lifecycle
-from controlplane.schema import Permission, config_version, endpoint_details, endpoint_summary
+from controlplane.schema import config_version, endpoint_details, endpoint_summary
 
 SPECS = (
     EntitySpec("current", "churn", "3"),

@@ -11,8 +11,11 @@ from controlplane.domain import (
     Endpoint,
     EndpointConfig,
     EntitySpec,
+    Grant,
     LimitKey,
     Outcome,
+    Permission,
+    PrincipalKind,
     RateLimit,
     ServedEntity,
     Tag,
@@ -48,6 +51,9 @@ CONFIGS = st.builds(
     started_ms=NUMBER,
     echoed=PAIRS,
 )
+GRANTS = st.lists(st.builds(Grant, st.sampled_from(PrincipalKind), TEXT, st.sampled_from(Permission)), max_size=2).map(
+    tuple
+)
 LIMITS = st.lists(st.builds(RateLimit, NUMBER, st.sampled_from(LimitKey), TEXT), max_size=2).map(tuple)
 ENDPOINTS = st.builds(
     Endpoint,
@@ -64,6 +70,7 @@ ENDPOINTS = st.builds(
     tags=st.lists(st.builds(Tag, TEXT, TEXT), max_size=2).map(tuple),
     route_optimized=st.booleans(),
     suspended=st.booleans(),
+    grants=GRANTS,
     rate_limits=LIMITS,
     gateway_limits=LIMITS,
     echoed=PAIRS,

@@ -1,19 +1,33 @@
 """Endpoints as a user posts them → every xDS resource they become, compared with files that people can read.
 
-A case is a folder of tests/golden: `endpoints.yaml` (create bodies, and updates still in progress) and `fleet.yaml`. Its
+A case is a folder of tests/golden: `endpoints.yaml` (create bodies, updates still in progress, grants as
+`user_name alice CAN_QUERY`, limits as `10 user alice`) and `fleet.yaml`. Its
 other files are expected output; `pytest --update-golden` rewrites them, and removes those that are no longer given.
 """
 
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from controlplane.domain import Address, Deployment, Endpoint, Phase, ProblemError, Replica
+from controlplane.domain import (
+    Address,
+    Deployment,
+    Endpoint,
+    Grant,
+    LimitKey,
+    Permission,
+    Phase,
+    PrincipalKind,
+    ProblemError,
+    RateLimit,
+    Replica,
+)
 from controlplane.rollout import lifecycle
 from controlplane.rollout.routing import route
 from controlplane.rollout.state import Observed, Options, replica_id
@@ -83,7 +97,15 @@ def _translated(folder: Path) -> dict[str, Any]:
 
 def _endpoint(number: int, spec: dict[str, Any]) -> Endpoint:
     asked = parse_create(spec["create"])
-    endpoint = lifecycle.create(endpoint_id=f"{number:032x}", name=asked.name, creator="me", now_ms=0)
+    limits = [line.split(" ") for line in spec.get("limits", ())]
+    endpoint = lifecycle.create(
+        endpoint_id=f"{number:032x}",
+        name=asked.name,
+        creator="me",
+        now_ms=0,
+        rate_limits=[RateLimit(int(calls), LimitKey(key), *who) for calls, key, *who in limits],
+    )
+    endpoint = replace(endpoint, grants=tuple(_grant(*line.split(" ")) for line in spec.get("grants", ())))
     if asked.config is not None:
         endpoint = _begin(endpoint, asked.config)
         if spec.get("deployed", True):
@@ -91,6 +113,10 @@ def _endpoint(number: int, spec: dict[str, Any]) -> Endpoint:
     if "update" in spec:
         endpoint = _begin(endpoint, parse_config(spec["update"]))
     return endpoint
+
+
+def _grant(kind: str, name: str, permission: str) -> Grant:
+    return Grant(PrincipalKind(kind), name, Permission(permission))
 
 
 def _begin(endpoint: Endpoint, config: ConfigRequest) -> Endpoint:

@@ -1,0 +1,95 @@
+"""Who calls, and who may do what with an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+#: The group whose members may do everything.
+ADMINS = "admins"
+#: The group that everybody is in who has a token.
+EVERYONE = "users"
+
+
+class Permission(StrEnum):
+    """What somebody may do with an endpoint; each includes the ones before. The strings are the API's."""
+
+    #: See the endpoint and its state.
+    CAN_VIEW = "CAN_VIEW"
+    #: Make predictions.
+    CAN_QUERY = "CAN_QUERY"
+    #: Update, delete, read logs, change permissions.
+    CAN_MANAGE = "CAN_MANAGE"
+
+    def includes(self, other: Permission) -> bool:
+        """True when whoever has this may do what needs the other."""
+        return _ORDER.index(self) >= _ORDER.index(other)
+
+
+_ORDER = tuple(Permission)
+
+
+class PrincipalKind(StrEnum):
+    """Whom a grant is for; the strings are the API's."""
+
+    USER = "user_name"
+    GROUP = "group_name"
+    SERVICE_PRINCIPAL = "service_principal_name"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One principal's permission on one endpoint."""
+
+    kind: PrincipalKind
+    name: str
+    permission: Permission
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who made a request, as their verified token says."""
+
+    user: str
+    groups: tuple[str, ...] = ()
+
+    @property
+    def is_admin(self) -> bool:
+        """True for members of the group that may do everything."""
+        return ADMINS in self.groups
+
+    def is_meant_by(self, grant: Grant) -> bool:
+        """True when the grant is for the caller or for a group they are in."""
+        if grant.kind is PrincipalKind.GROUP:
+            return grant.name == EVERYONE or grant.name in self.groups
+        return grant.name == self.user  # a service principal's token carries its name as the user's
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Everybody who may query an endpoint: the form in which Envoy is told."""
+
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = (ADMINS,)
+
+    @property
+    def everyone(self) -> bool:
+        """True when any valid token will do."""
+        return EVERYONE in self.groups
+
+
+def permission_of(caller: Caller, creator: str, grants: Iterable[Grant]) -> Permission | None:
+    """The most that the caller may do with an endpoint that `creator` made; None: not even see it."""
+    if caller.is_admin or caller.user == creator:
+        return Permission.CAN_MANAGE
+    return max((grant.permission for grant in grants if caller.is_meant_by(grant)), key=_ORDER.index, default=None)
+
+
+def audience(creator: str, grants: Iterable[Grant]) -> Audience:
+    """Who may query an endpoint that `creator` made."""
+    users, groups = {creator}, {ADMINS}
+    for grant in grants:
+        if grant.permission.includes(Permission.CAN_QUERY):
+            (groups if grant.kind is PrincipalKind.GROUP else users).add(grant.name)
+    return Audience(tuple(sorted(users)), tuple(sorted(groups)))

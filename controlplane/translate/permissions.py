@@ -1,0 +1,63 @@
+"""Who may query an endpoint: checked in Envoy against the verified token, so that it holds while the control plane is down.
+
+The rule stands once per endpoint, at its virtual host, and is encoded once per audience: most endpoints share one.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from envoy_data_plane.envoy.config.rbac.v3 import Permission, Policy, Principal, RbacAction, SourcedMetadata
+from envoy_data_plane.envoy.config.rbac.v3 import Rbac as Rules
+from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac, RbacPerRoute
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    ListMatcher,
+    MetadataMatcher,
+    MetadataMatcherPathSegment,
+    OrMatcher,
+    StringMatcher,
+    ValueMatcher,
+)
+from envoy_data_plane.google.protobuf import Any
+
+from controlplane.domain import Audience
+from controlplane.translate import names
+from controlplane.translate.gateway import Gateway
+from controlplane.translate.messages import pack
+
+
+def filters(gateway: Gateway) -> list[HttpFilter]:
+    """The filter that endpoints give their rules to. Without one it lets pass: the API decides for itself."""
+    return [HttpFilter(name=names.PERMISSIONS_FILTER, typed_config=pack(Rbac()))] if gateway.jwks else []
+
+
+def rules(audience: Audience, gateway: Gateway) -> dict[str, Any]:
+    """What the virtual host of an endpoint tells the filter; nothing when there are no tokens."""
+    return {names.PERMISSIONS_FILTER: _only(audience)} if gateway.jwks else {}
+
+
+@lru_cache(maxsize=1024)
+def _only(audience: Audience) -> Any:
+    principals = []
+    if audience.everyone:
+        principals.append(Principal(any=True))
+    else:
+        if audience.users:
+            principals.append(_claim("sub", _one_of(audience.users)))
+        if audience.groups:
+            principals.append(_claim("groups", ValueMatcher(list_match=ListMatcher(one_of=_one_of(audience.groups)))))
+    policy = Policy(permissions=[Permission(any=True)], principals=principals)
+    policies = {"may query": policy} if principals else {}
+    return pack(RbacPerRoute(rbac=Rbac(rules=Rules(action=RbacAction.ALLOW, policies=policies))))
+
+
+def _claim(name: str, value: ValueMatcher) -> Principal:
+    path = [MetadataMatcherPathSegment(key=names.TOKEN_METADATA), MetadataMatcherPathSegment(key=name)]
+    matcher = MetadataMatcher(filter=names.TOKEN_FILTER, path=path, value=value)
+    return Principal(sourced_metadata=SourcedMetadata(metadata_matcher=matcher))
+
+
+def _one_of(values: tuple[str, ...]) -> ValueMatcher:
+    matchers = [ValueMatcher(string_match=StringMatcher(exact=value)) for value in values]
+    return matchers[0] if len(matchers) == 1 else ValueMatcher(or_match=OrMatcher(value_matchers=matchers))
