@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 from model_worker.columns import Rows
@@ -22,8 +22,11 @@ MAX_ROWS = 256
 #: A batch that is expected to take less than this is predicted where the connections are served: others wait no longer.
 BRIEF = 0.002
 
-#: A batch that took so much longer than it should have is a reason to leave the connections' thread for good.
+#: Batches that took so much longer than they should have, one after the other, are a reason to leave the connections'
+#: thread for good. Counted in processor time, for on a busy machine any batch may have to wait; a single one may have met
+#: the garbage collector.
 TOO_LONG = 0.02
+STRIKES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ class Batcher:
         self._tell = tell
         self._waiting: deque[Item] = deque()
         self._busy = False
+        self._strikes = 0
 
     def submit(self, item: Item) -> None:
         """Predict this as soon as what is being predicted is done; its `done` is called in the loop."""
@@ -133,9 +137,12 @@ class Batcher:
                 future = self._executor.submit(self._predict, batch)
                 future.add_done_callback(lambda future, batch=batch: self._hand_back(batch, future))  # type: ignore[misc]
                 return
-            self._finish(batch, *self._predict(batch))
-            if batch[0].finished - batch[0].started > TOO_LONG:
+            began = thread_time()
+            answers, failure = self._predict(batch)
+            self._strikes = self._strikes + 1 if thread_time() - began > TOO_LONG else 0
+            if self._strikes == STRIKES:
                 self._cost = None
+            self._finish(batch, answers, failure)
             if self._waiting:
                 self._loop.call_soon(self._next)  # answers leave, and new requests join, before the next batch
                 return

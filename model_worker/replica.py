@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import gc
 import os
 import select
 import signal
@@ -23,6 +24,7 @@ from typing import NoReturn
 import uvloop
 
 from model_worker import mlflow_model
+from model_worker.confine import confine
 from model_worker.fast import Wish
 from model_worker.http import Bounds, Server
 from model_worker.last_words import last_words
@@ -48,6 +50,7 @@ def run(task_text: str, listener_fd: int, log_fd: int, channel_fd: int) -> int:
     """Be the replica; the exit status of its process, once it has nothing more to do."""
     task = Task.from_json(task_text)
     take_output(log_fd)
+    confine(task)
     faulthandler.enable()
     listener = socket.socket(fileno=listener_fd)
     channel = socket.socket(fileno=channel_fd)
@@ -124,6 +127,8 @@ async def _improve(service: Service, model: mlflow_model.MlflowModel, wish: Wish
     except Exception:  # noqa: BLE001 - whatever a model does to the trial, the plain path serves it
         traceback.print_exc()
         return
+    # What is there by now stays; the collector need not look at it again and again.
+    gc.freeze()
     if fast is not None:
         service.use(fast, executor)
 
