@@ -389,7 +389,11 @@ class Connection(asyncio.Protocol):
     def finish(self) -> None:
         """Close as soon as nothing is under way."""
         if self._busy is None and not self._waiting and self._state == _IDLE:
-            self._last()
+            if self._began:
+                self._last()
+            else:
+                # Whoever has just connected is about to ask; what it asks is answered, and is the last.
+                self.deadline = min(self.deadline, monotonic() + self._bounds.farewell)
 
     def late(self) -> None:
         """The deadline has passed."""

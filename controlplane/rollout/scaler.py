@@ -62,7 +62,7 @@ class Scaler:
             self._endpoints.pop(endpoint_id, None)
 
     def heard(self, loads: Mapping[str, ClusterLoad], now: float) -> set[str]:
-        """Take the loads of clusters; the ids of the endpoints for which the answer has changed."""
+        """Take the loads of clusters; the ids of the endpoints to look at: the answer has changed, or will with time."""
         changed: set[str] = set()
         for cluster, load in loads.items():
             where = self._by_cluster.get(cluster)
@@ -91,7 +91,8 @@ class Scaler:
         return self._look(scaled, now)
 
     def _look(self, scaled: _Scaled, now: float) -> bool:
-        before = scaled.replicas
+        """Bring the answer up to date; True when it has changed, or when it is time's turn to change it next."""
+        before, timed = scaled.replicas, scaled.ask_again_at is not None
         answer = scale(scaled.history, scaled.bounds, now, self.options)
         scaled.replicas, scaled.ask_again_at = answer.replicas, answer.ask_again_at
-        return scaled.replicas != before
+        return scaled.replicas != before or (scaled.ask_again_at is not None) > timed

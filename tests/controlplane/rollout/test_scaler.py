@@ -95,6 +95,18 @@ def test_a_woken_entity_stays_awake_until_it_has_been_idle_again() -> None:
     assert answer(scaler, sleeper) == 0
 
 
+def test_when_the_last_request_has_ended_somebody_has_to_look_at_the_clock() -> None:
+    """The report that an entity has nothing under way any more names its endpoint, for the idle time runs from now."""
+    scaler, sleeper = Scaler(OPTIONS), endpoint(scale_to_zero_enabled=True)
+    scaler.follow(sleeper.id, sleeper, 100.0)
+    (where,) = scaler.wanted(sleeper.id)
+    scaler.woke(where, 200.0)
+    assert scaler.ask_again_at(sleeper.id) is None
+    assert scaler.heard({cluster(sleeper): ClusterLoad(0, active=True)}, 201.0) == {sleeper.id}
+    assert scaler.ask_again_at(sleeper.id) == 231.0
+    assert scaler.heard({cluster(sleeper): ClusterLoad(0, active=True)}, 202.0) == set()
+
+
 def test_nothing_is_kept_of_a_deleted_endpoint() -> None:
     """Reports about its cluster concern nobody any more."""
     scaler, gone = Scaler(OPTIONS), endpoint()
