@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -103,6 +104,18 @@ class Settings:
     artifacts_megabytes: int = _setting(
         20480, "WYE_ARTIFACTS_MEGABYTES", "how much of those copies is kept when nothing uses them", unit="MB"
     )
+    replica_memory: str = _setting(
+        "4096,8192,16384",
+        "WYE_REPLICA_MEMORY",
+        "memory that a replica of workload size Small, Medium, Large may use before it is ended; 0 is no limit",
+        unit="MB",
+    )
+    replica_cpus: str = _setting(
+        "0,0,0", "WYE_REPLICA_CPUS", "processors that such a replica may run on; 0 is all of them"
+    )
+    replica_nice: int = _setting(
+        0, "WYE_REPLICA_NICE", "how far replicas stand back for other programs, as for the command nice"
+    )
     api_threads: int = _setting(16, "WYE_API_THREADS", "threads that answer the REST API")
 
     @classmethod
@@ -122,6 +135,10 @@ class Settings:
         if not values.get("mlflow_uri"):
             values["mlflow_uri"] = environment.get("MLFLOW_TRACKING_URI", "")
         read = cls(**values)._filled()
+        for name in ("replica_memory", "replica_cpus"):
+            if re.fullmatch(r"\d+(,\d+,\d+)?", getattr(read, name)) is None:
+                variable = next(each.metadata["variable"] for each in fields(cls) if each.name == name)
+                raise ValueError(f"{variable}={getattr(read, name)!r}: say one number, or three: Small,Medium,Large.")
         if read.environments not in _ENVIRONMENTS:
             raise ValueError(f"WYE_ENVIRONMENTS={read.environments!r}: say {', '.join(_ENVIRONMENTS)}.")
         return read

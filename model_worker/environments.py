@@ -31,7 +31,7 @@ from model_worker.requirements import Needs
 from model_worker.variables import install_variables
 
 #: What a replica imports besides its model, whatever environment it is in.
-WORKER_REQUIREMENTS = ("httptools", "mlflow", "orjson", "uvicorn", "uvloop")
+WORKER_REQUIREMENTS = ("httptools", "mlflow", "numpy", "orjson", "pandas", "uvloop")
 
 #: The worker is written for this Python and later ones.
 OLDEST_PYTHON = (3, 11)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model_worker import protocol
+from model_worker.allowance import SIZES, Allowance, Processors, allowances, by_size
 from model_worker.artifacts import Artifacts
 from model_worker.environments import Environments, Mode
 from model_worker.fork_servers import ForkServers
@@ -31,8 +32,13 @@ from model_worker.variables import base_variables, fork_server_variables
 
 _logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at how long the log files have become.
-_CUT_INTERVAL = 1.0
+#: Seconds between two looks at how much memory replicas use and how long their log files have become.
+_LOOK_INTERVAL = 0.25
+
+#: The files of replicas that are gone are looked at more rarely.
+_LOOKS_TO_TIDY = 40
+
+_NO_LIMIT = (0,) * len(SIZES)
 
 #: A peer that reads this little of what it is told is gone in all but name.
 _MAX_UNREAD = 64 * 1024 * 1024
@@ -62,6 +68,9 @@ class Options:
     advertise: str = ""
     #: Seconds that replicas get to finish when the host is told to end.
     stop_grace: float = 30.0
+    #: What a replica may take, by size of workload.
+    allowances: Mapping[str, Allowance] = field(default_factory=lambda: allowances(_NO_LIMIT, _NO_LIMIT))
+    nice: int = 0
     limits: Limits = field(default_factory=Limits)
 
 
@@ -90,6 +99,9 @@ class Host:
             directory=self._directory,
             variables=base_variables(variables),
             limits=options.limits,
+            allowances=options.allowances,
+            processors=Processors(),
+            nice=options.nice,
         )
 
     async def run(self, end: asyncio.Event) -> None:
@@ -99,7 +111,7 @@ class Host:
         self._directory.mkdir(parents=True, mode=0o700)
         background = [
             asyncio.create_task(self._forks.run(), name="fork server"),
-            asyncio.create_task(self._cut_logs(), name="log files"),
+            asyncio.create_task(self._look(), name="memory and log files"),
         ]
         server = await self._listen()
         try:
@@ -243,11 +255,17 @@ class Host:
             if peer.transport.get_write_buffer_size() > _MAX_UNREAD:
                 peer.transport.abort()
 
-    async def _cut_logs(self) -> None:
+    async def _look(self) -> None:
+        looks = 0
         while True:
-            await asyncio.sleep(_CUT_INTERVAL)
+            await asyncio.sleep(_LOOK_INTERVAL)
+            for replica in self._replicas.values():
+                replica.keep_to_allowance()
+            looks += 1
             for logs in self._logs.values():
                 logs.cut(self._replicas)
+                if looks % _LOOKS_TO_TIDY == 1:
+                    logs.tidy(self._replicas)
 
 
 class StartError(Exception):
@@ -310,6 +328,12 @@ def parse(arguments: list[str] | None) -> Options:
         help="seconds replicas go on serving when the host was killed",
     )
     parser.add_argument("--max-body", type=int, default=defaults.max_body, help="bytes of one request")
+    sizes = ", ".join(SIZES)
+    parser.add_argument(
+        "--memory", type=by_size, default=_NO_LIMIT, help=f"MB that a replica may use: {sizes}; 0 is all"
+    )
+    parser.add_argument("--cpus", type=by_size, default=_NO_LIMIT, help=f"processors likewise: {sizes}; 0 is all")
+    parser.add_argument("--nice", type=int, default=0, help="added to the niceness of replicas")
     parser.add_argument("--threads", type=int, default=defaults.threads, help="requests in one model at once")
     given = parser.parse_args(arguments)
     return Options(
@@ -323,6 +347,8 @@ def parse(arguments: list[str] | None) -> Options:
         replica_host=given.replica_host,
         advertise=given.advertise,
         stop_grace=given.stop_grace,
+        allowances=allowances(given.memory, given.cpus),
+        nice=given.nice,
         limits=Limits(orphan_grace=given.orphan_grace, max_body=given.max_body, threads=given.threads),
     )
 

@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
+
 from model_worker import protocol
+from model_worker.allowance import SIZES, Allowance, Processors, excess, megabytes
 from model_worker.artifacts import Artifacts, FetchError
 from model_worker.environments import EnvironmentFailure, Environments
 from model_worker.fork_servers import ForkServers
@@ -53,6 +56,11 @@ class Surroundings:
     #: The variables that every model sees.
     variables: Mapping[str, str]
     limits: Limits
+    #: By size of workload.
+    allowances: Mapping[str, Allowance]
+    processors: Processors
+    #: Added to every replica's niceness.
+    nice: int = 0
 
 
 class HostedReplica:
@@ -65,6 +73,8 @@ class HostedReplica:
         self._publish = publish
         self._listener: Listener | None = None
         self._child: Child | None = None
+        self._process: psutil.Process | None = None
+        self._overrun = ""
         self._preparing: asyncio.Task[tuple[Path, ForkServer]] | None = None
         self._killing: asyncio.TimerHandle | None = None
         self._kill_at = float("inf")
@@ -97,7 +107,8 @@ class HostedReplica:
             self._signal(signal.SIGKILL)
             self._fail(f"the worker host failed: {error!r}", permanent=False)
         finally:
-            self._child = None
+            self._child = self._process = None
+            self._overrun = ""
             if self._killing is not None:
                 self._killing.cancel()
             self._kill_at = float("inf")
@@ -179,9 +190,28 @@ class HostedReplica:
                 variables={**around.variables, **dict(spec.environment_vars)},
                 directory=str(directory),
                 limits=around.limits,
+                processors=until_it_ended.enter_context(around.processors.some(self._allowance.cpus)),
+                nice=around.nice,
             )
             child, channel = await self._fork(task, forks, listener)
             await self._attend(child, channel, listener)
+
+    def keep_to_allowance(self) -> None:
+        """End its process if that uses more memory than it may, so that the machine stays usable for the others."""
+        if self._process is None or not self._allowance.memory:
+            return
+        used = excess(self._process, self._allowance.memory)
+        if used is not None and not self._overrun:
+            self._overrun = (
+                f"used {megabytes(used)} of memory, more than the {megabytes(self._allowance.memory)} that a replica of "
+                f"workload size {self._allowance.size} may use (WYE_REPLICA_MEMORY)"
+            )
+            self._signal(signal.SIGKILL)
+
+    @property
+    def _allowance(self) -> Allowance:
+        allowances = self._around.allowances
+        return allowances.get(self._state.spec.workload_size) or allowances[SIZES[0]]
 
     @property
     def _heading(self) -> str:
@@ -224,6 +254,8 @@ class HostedReplica:
             theirs.close()
             os.close(log)
         self._child = child
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._process = psutil.Process(child.pid)
         self._update(pid=child.pid)
         if self._state.phase == protocol.STOPPING:  # it was told while the process was being made
             self._signal(signal.SIGTERM)
@@ -276,7 +308,7 @@ class HostedReplica:
             self._fail(failure.failure, permanent=failure.permanent)
             return
         words = self._around.logs.last_words(self._state.spec.id, _LAST_LINES)
-        self._fail(f"{_how(status)}\n{words}".strip(), permanent=False)
+        self._fail(f"{self._overrun or _how(status)}\n{words}".strip(), permanent=False)
 
     def _fail(self, message: str, *, permanent: bool) -> None:
         if self._state.phase == protocol.STOPPING:

@@ -6,6 +6,7 @@ when it grows, which costs a printing model nothing and others nothing.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -60,22 +61,27 @@ class Logs:
         return "\n".join(printed[-lines:])
 
     def cut(self, living: Iterable[str]) -> None:
-        """Shorten every file that has grown too long to its last part.
+        """Shorten the living replicas' files that have grown too long to their last part."""
+        for replica_id in living:
+            path = self.path(replica_id)
+            with contextlib.suppress(FileNotFoundError):
+                self._shorten_if_long(path)
 
-        Of the replicas that are not `living`, only the most recent files stay.
-        """
+    def tidy(self, living: Iterable[str]) -> None:
+        """Of the replicas that are not `living`, keep only the most recent files, and none that is too long."""
         in_use = {self.path(replica_id) for replica_id in living}
         left: list[tuple[float, Path]] = []
         for path in self._directory.glob("*.log"):
-            status = path.stat()
             if path not in in_use:
-                left.append((status.st_mtime, path))
-            if status.st_size > self._max_bytes:
-                self._shorten(path, status.st_size)
+                self._shorten_if_long(path)
+                left.append((path.stat().st_mtime, path))
         for _, path in sorted(left)[:-KEPT_FILES]:
             path.unlink(missing_ok=True)
 
-    def _shorten(self, path: Path, size: int) -> None:
+    def _shorten_if_long(self, path: Path) -> None:
+        size = path.stat().st_size
+        if size <= self._max_bytes:
+            return
         # In place, because the replica has this very file open; appending writes go to the new end. What is printed
         # between the read and the write is lost.
         with path.open("a+b") as file:

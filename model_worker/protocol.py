@@ -39,6 +39,8 @@ class Spec:
     entity_version: str = ""
     environment_vars: tuple[tuple[str, str], ...] = ()
     identity: Any = None
+    #: `Small`, `Medium` or `Large`: how much of the machine it may take.
+    workload_size: str = ""
     #: Begin ASLEEP: listen, and make a process when somebody connects.
     asleep: bool = False
 
@@ -148,5 +150,6 @@ def _spec(fields: Mapping[str, Any]) -> Spec:
         entity_version=str(fields.get("entity_version", "")),
         environment_vars=tuple((str(name), str(value)) for name, value in variables.items()),
         identity=fields.get("identity"),
+        workload_size=str(fields.get("workload_size") or ""),
         asleep=bool(fields.get("asleep", False)),
     )

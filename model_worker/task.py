@@ -32,6 +32,10 @@ class Task:
     #: An empty directory of its own, which the host removes afterwards.
     directory: str
     limits: Limits
+    #: Processors that it may run on; none means all.
+    processors: tuple[int, ...] = ()
+    #: Added to its niceness: the higher, the more others go before it.
+    nice: int = 0
 
     def to_json(self) -> str:
         """The task as it travels to the fork server."""
@@ -41,7 +45,7 @@ class Task:
     def from_json(cls, text: str) -> Task:
         """The task that `to_json` wrote."""
         fields = json.loads(text)
-        return cls(**(fields | {"limits": Limits(**fields["limits"])}))
+        return cls(**(fields | {"limits": Limits(**fields["limits"]), "processors": tuple(fields["processors"])}))
 
 
 #: Where a fetched model is in the directory that it is fetched to.

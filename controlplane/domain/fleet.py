@@ -65,6 +65,8 @@ class ReplicaSpec:
     entity_name: str
     entity_version: str
     environment_vars: tuple[tuple[str, str], ...] = ()
+    #: How much of its machine it may take; the first of the sizes when it says none.
+    workload_size: str = ""
     #: Begin ASLEEP; for a model that is known to load.
     asleep: bool = False
 

@@ -179,5 +179,6 @@ def _spec(endpoint: Endpoint, entity: ServedEntity, id_: str, *, asleep: bool = 
         entity_name=entity.spec.entity_name,
         entity_version=entity.spec.entity_version,
         environment_vars=entity.spec.environment_vars,
+        workload_size=entity.spec.workload_size or "",
         asleep=asleep,
     )

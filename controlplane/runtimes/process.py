@@ -194,6 +194,7 @@ def _spec_to_json(spec: ReplicaSpec) -> dict[str, Any]:
         "entity_name": spec.entity_name,
         "entity_version": spec.entity_version,
         "environment_vars": dict(spec.environment_vars),
+        "workload_size": spec.workload_size,
         "asleep": spec.asleep,
         "identity": {
             "endpoint_id": spec.deployment.endpoint_id,

@@ -92,7 +92,7 @@ def test_logs_of_replicas_that_are_gone_are_kept_but_not_all(directory: Path) ->
     for number in range(210):
         os.close(logs.open(f"r{number}", "attempt 1"))
         os.utime(logs.path(f"r{number}"), (number, number))
-    logs.cut(["r0"])
+    logs.tidy(["r0"])
     left = {path.stem for path in directory.glob("*.log")}
     assert left == {"r0"} | {f"r{number}" for number in range(10, 210)}
 
