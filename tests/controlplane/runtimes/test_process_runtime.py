@@ -143,6 +143,8 @@ async def test_calls_become_messages() -> None:
                 "entity_name": "a",
                 "entity_version": "1",
                 "environment_vars": {"A": "1"},
+                "workload_size": "",
+                "asleep": False,
                 "identity": {"endpoint_id": "e", "entity": "current", "generation": 2},
             },
         }
