@@ -151,7 +151,7 @@ class EnvoyModel:
         error = "Error adding/updating: " + ", ".join(f"{name}: {words}" for name, words in errors.items())
         requests = self._follow(response, changed) if self.follows else []
         self._unanswered.append((response, error if errors else None))
-        return [*self._answers(), *requests]
+        return [*requests, *self._answers()]  # in this order, measured
 
     def answer(self, *types: str) -> list[Request]:
         """Answer what was left unanswered of these types (none: of all), and whatever comes next."""

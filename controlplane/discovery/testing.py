@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
@@ -47,7 +47,7 @@ _RESPONSES = message_classes(
 )
 
 #: Seconds after which something that should happen is held not to.
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 class _Message(Protocol):
@@ -119,7 +119,9 @@ class FakeEnvoy:
         self._channel: grpc.aio.Channel | None = None
         self._call: Any = None
         self._reader: asyncio.Task[None] | None = None
-        self._progress = asyncio.Condition()
+        self._writing = asyncio.Lock()
+        #: Called after each response and at the stream's end.
+        self.listeners: set[Callable[[], None]] = set()
 
     @property
     def node_id(self) -> str:
@@ -165,9 +167,10 @@ class FakeEnvoy:
 
     async def send(self, *requests: Request) -> None:
         """Send these requests as they are."""
-        for request in requests:
-            self.requests_sent += 1
-            await self._call.write(encode_request(request))
+        self.requests_sent += len(requests)
+        async with self._writing:  # a stream takes one write at a time, and the reader answers while a test asks
+            for request in requests:
+                await self._call.write(encode_request(request))
 
     async def subscribe(self, type_url: str, *names: str, unsubscribe: Iterable[str] = ()) -> None:
         """Ask for these names (state of the world: and no others)."""
@@ -179,21 +182,30 @@ class FakeEnvoy:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return when `condition` holds, tested after each response and at the stream's end; raises TimeoutError."""
-        async with asyncio.timeout(PATIENCE), self._progress:
-            await self._progress.wait_for(condition)
+        activity = asyncio.Event()
+        self.listeners.add(activity.set)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not condition():
+                    await activity.wait()
+                    activity.clear()
+        finally:
+            self.listeners.discard(activity.set)
 
     async def _read(self, call: Any) -> None:
         try:
             async for data in call:
                 self.responses_received += 1
                 await self.send(*self.model.receive(parse_response(self.model.variant, data)))
-                async with self._progress:
-                    self._progress.notify_all()
+                self._tell()
         except grpc.aio.AioRpcError:
             pass
         self.ended = await call.code()
-        async with self._progress:
-            self._progress.notify_all()
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in tuple(self.listeners):
+            listener()
 
 
 async def quiesce(hub: Hub, *envoys: FakeEnvoy) -> None:
@@ -202,9 +214,34 @@ async def quiesce(hub: Hub, *envoys: FakeEnvoy) -> None:
     Exact, not a guess: all that either side has sent has been taken by the other, and the hub has nothing to send.
     Raises TimeoutError when that does not come to be.
     """
-    async with asyncio.timeout(PATIENCE):
-        while not _is_quiet(hub, envoys):  # noqa: ASYNC110 - counters of two sides have no common event
-            await asyncio.sleep(0)
+    activity = asyncio.Event()
+    changes = hub.subscribe()
+    for envoy in envoys:
+        envoy.listeners.add(activity.set)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not _is_quiet(hub, envoys):
+                activity.clear()
+                changes.take()
+                # What the hub is about to send takes a turn of this loop; all else is told by either side.
+                if any(session.has_work for session in hub.sessions):
+                    await asyncio.sleep(0)
+                else:
+                    await _either(changes.wait(), activity.wait())
+    finally:
+        changes.close()
+        for envoy in envoys:
+            envoy.listeners.discard(activity.set)
+
+
+async def _either(*waits: Coroutine[Any, Any, object]) -> None:
+    tasks = [asyncio.ensure_future(each) for each in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _is_quiet(hub: Hub, envoys: Iterable[FakeEnvoy]) -> bool:

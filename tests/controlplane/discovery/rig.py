@@ -7,9 +7,9 @@ import contextlib
 import functools
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 from controlplane.clock import FakeClock
 from controlplane.discovery.envoy_model import Received
@@ -32,18 +32,14 @@ CDS, EDS, LDS, RDS, SRDS, SDS = (
 )
 
 
-def asynchronous(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     """The test on an event loop of its own."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        asyncio.run(_finish(test(*args, **kwargs)))
+        asyncio.run(test(*args, **kwargs))
 
     return run
-
-
-async def _finish(test: Awaitable[None]) -> None:
-    await test
 
 
 class World:
@@ -65,10 +61,14 @@ class World:
         if self._server is not None:
             await self._server.stop(0)
 
+    async def stop_server(self, grace: float) -> None:
+        assert self._server is not None
+        await self._server.stop(grace)
+        self._server = None
+
     async def restart(self) -> None:
         """A new control plane, which knows the same resources and nothing of its former life."""
-        assert self._server is not None
-        await self._server.stop(0)
+        await self.stop_server(0)
         before, self.hub = self.hub.snapshot, Hub(self.clock)
         self.hub.publish(before)
         await self.start()
