@@ -7,6 +7,7 @@ thread where that takes less time than handing over, else in one other thread (t
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
@@ -15,6 +16,8 @@ from time import perf_counter, thread_time
 from typing import Any
 
 from model_worker.columns import Rows
+
+_logger = logging.getLogger(__name__)
 
 #: Rows of one batch, where nobody says otherwise.
 MAX_ROWS = 256
@@ -27,6 +30,10 @@ BRIEF = 0.002
 #: the garbage collector.
 TOO_LONG = 0.02
 STRIKES = 3
+
+
+class UnsplittableError(Exception):
+    """The predictions of a batch cannot be told apart: the model must not be asked for several requests at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,7 @@ class Batcher:
         """`tell` hears the requests and the rows of each batch; `executor` has one thread."""
         self._fast = fast
         self._cost = fast.cost
+        self._max_rows = fast.max_rows
         self._executor = executor
         self._loop = loop
         self._tell = tell
@@ -130,7 +138,7 @@ class Batcher:
             if self._waiting[0].abandoned:
                 self._waiting.popleft()
                 continue
-            batch = next_batch(self._waiting, self._fast.max_rows)
+            batch = next_batch(self._waiting, self._max_rows)
             rows = sum(item.rows.count for item in batch)
             self._tell(len(batch), rows)
             if not is_brief(self._cost, rows):
@@ -169,8 +177,10 @@ class Batcher:
         self._next()
         self._finish(batch, answers, failure)
 
-    @staticmethod
-    def _finish(batch: list[Item], answers: list[Any], failure: BaseException | None) -> None:
+    def _finish(self, batch: list[Item], answers: list[Any], failure: BaseException | None) -> None:
+        if isinstance(failure, UnsplittableError):
+            _logger.warning("%s: requests are no longer joined", failure)
+            self._max_rows = 1
         if failure is not None:
             for item in batch:
                 item.done(item, None, failure)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
 from operator import itemgetter
 from typing import Any
 
@@ -104,6 +105,16 @@ def reader(signature: Signature) -> Reader:
     return _guarded(_Table(signature).read)
 
 
+def is_finite(rows: Rows) -> bool:
+    """Whether no number is missing, NaN or infinite."""
+    if not rows.layout.is_table:
+        return bool(np.isfinite(rows.values).all())
+    try:
+        return all(all(map(isfinite, row)) for row in rows.values)
+    except TypeError:  # a None, or a column of strings
+        return all(None not in row and all(type(v) is not float or isfinite(v) for v in row) for row in rows.values)
+
+
 def matrix(rows: Sequence[Sequence[Any]]) -> np.ndarray[Any, Any]:
     """Rows of numbers as the array that a frame of them would be turned into: doubles, column by column in memory."""
     return np.array(rows, dtype=np.float64, order="F")
@@ -121,7 +132,12 @@ def arrays(layout: Layout, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
 _MATRIX = {Kind.DOUBLE, Kind.LONG, Kind.INTEGER}
 #: Whole numbers up to here are the same as doubles, whatever they pass through on their way.
 _EXACT = 2**53
-_RANGES = {Kind.FLOAT: _EXACT, Kind.DOUBLE: _EXACT, Kind.LONG: 2**63 - 1, Kind.INTEGER: 2**31 - 1}
+_RANGES = {
+    Kind.FLOAT: (-_EXACT, _EXACT),
+    Kind.DOUBLE: (-_EXACT, _EXACT),
+    Kind.LONG: (-(2**63), 2**63 - 1),
+    Kind.INTEGER: (-(2**31), 2**31 - 1),
+}
 _NUMBERS = frozenset({float, int, type(None)})
 _ONLY: Mapping[Kind, frozenset[type]] = {
     Kind.LONG: frozenset({int}),
@@ -162,8 +178,8 @@ def _fits(kind: Kind, column: Iterable[Any]) -> bool:
     elif types != _ONLY[kind]:
         return False
     if int in types:
-        bound = _RANGES[kind]
-        return all(-bound <= value <= bound for value in values if type(value) is int)
+        least, most = _RANGES[kind]
+        return all(least <= value <= most for value in values if type(value) is int)
     return True
 
 

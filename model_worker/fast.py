@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 
 from model_worker import codec
-from model_worker.batch import MAX_ROWS, Cost, FastPath
+from model_worker.batch import MAX_ROWS, Cost, FastPath, UnsplittableError
 from model_worker.codec import Format, Payload
-from model_worker.columns import Column, Kind, Layout, Rows, Signature, Tensor, arrays, matrix, reader
+from model_worker.columns import Column, Kind, Layout, Rows, Signature, Tensor, arrays, is_finite, matrix, reader
 from model_worker.native import Kernel
 
 _logger = logging.getLogger(__name__)
@@ -29,7 +29,11 @@ _logger = logging.getLogger(__name__)
 #: Rows that are answered by the plain path too, and rows that only tell whether batches matter.
 _COMPARED = 6
 _TRIED = 40
-_SIZES = (2, 3, 5, 8, 19)
+#: Sizes of batches that are tried; BLAS changes its ways at some.
+_SIZES = (2, 3, 5, 8, 19, 64, 256)
+#: Seconds for the single rows of slow models: fewer are tried then, but so many at least.
+_PATIENCE = 0.3
+_FEWEST = 8
 
 #: Predictions of some requests, a JSON value for each, given their parameters.
 Predict = Callable[[Sequence[Rows], Any], list[Any]]
@@ -80,8 +84,12 @@ def fast_path(
     signature: Signature, plain: Callable[[Payload], Any], ways: Ways, wish: Wish, example: Any = None
 ) -> FastPath | None:
     """The best way that answers as `plain` does; None when requests must take `plain` itself."""
-    if not (ways.row_wise or wish.on):
-        return None
+    if not ways.row_wise:
+        if not wish.on:
+            return None
+        # No trial: it would run unknown code on rows that nobody sent.
+        _logger.info("fast path: requests joined, because WYE_BATCH says so")
+        return FastPath(reader(signature), _joined(ways.enforced), wish.max_rows)
     trial = _Trial(signature, plain, example)
     for name, predict, layouts in _candidates(ways, trial.layout):
         if trial.equal(predict):
@@ -89,14 +97,15 @@ def fast_path(
             cost = trial.cost(predict) if ways.trusted else None
             _logger.info("fast path: %s, requests %s, %s", name, "joined" if joined else "answered one by one", cost)
             return FastPath(
-                trial.reader(layouts),
+                trial.reader(layouts, only_finite=not trial.takes_gaps(predict)),
                 _with_params(predict if joined else _one_by_one(predict), ways.enforced),
                 wish.max_rows if joined else 1,
                 cost,
             )
-    if wish.on and not trial.expected:
-        _logger.info("fast path: forced, without a trial: the model answered no row that could be made up")
+    if wish.on:
+        _logger.info("fast path: requests joined, because WYE_BATCH says so; it could not be tried for lack of rows")
         return FastPath(trial.reader(None), _joined(ways.enforced), wish.max_rows)
+    _logger.info("no fast path: log the model with an input_example, so that it can be tried")
     return None
 
 
@@ -178,12 +187,12 @@ def _data(batch: Sequence[Rows]) -> Any:
 
 
 def _shared(predictions: Any, batch: Sequence[Rows]) -> list[Any]:
-    """Each request's part of the predictions; raises ValueError when they are not one for each row."""
+    """Each request's part of the predictions; raises UnsplittableError."""
     value = codec.json_value(predictions)
     if len(batch) == 1:
         return [value]
     if not isinstance(value, list) or len(value) != sum(rows.count for rows in batch):
-        raise ValueError("the predictions are not one for each row")
+        raise UnsplittableError("the predictions are not one for each row")
     parts, start = [], 0
     for rows in batch:
         parts.append(value[start : start + rows.count])
@@ -208,7 +217,7 @@ class _Trial:
         self._rows = [rows for rows in self._rows if rows.layout == self.layout]
         #: Requests and the plain path's answers.
         self.expected: list[tuple[Rows, str]] = []
-        good = []
+        good: list[Any] = []
         for row, payload, rows in zip(made[:_COMPARED], payloads, read, strict=False):
             if rows is not None and rows.layout == self.layout and self._expect(plain, payload, rows):
                 good.append(row)
@@ -217,6 +226,28 @@ class _Trial:
             several = self._read(payload)
             if several is not None and several.layout == self.layout:
                 self._expect(plain, payload, several)
+        self._gap = self._with_gap(plain, names, good)
+
+    def _with_gap(
+        self, plain: Callable[[Payload], Any], names: list[str] | None, good: list[Any]
+    ) -> tuple[Rows, str] | None:
+        """A row with a number missing, and what the plain path says of it, if it takes one."""
+        gaps = {Kind.DOUBLE, Kind.FLOAT}
+        at = next((at for at, kind in enumerate(self.layout.kinds if self.layout else ()) if kind in gaps), None)
+        if at is None or not good:
+            return None
+        payload = _payload(names, [[*good[0][:at], float("nan"), *good[0][at + 1 :]]])
+        rows = self._read(payload)
+        if rows is None or not self._expect(plain, payload, rows):
+            return None
+        return self.expected.pop()
+
+    def takes_gaps(self, predict: Predict) -> bool:
+        """Whether it answers a row with a missing number, and as the plain path does."""
+        try:
+            return self._gap is not None and _exactly(predict([self._gap[0]], None)[0]) == self._gap[1]
+        except Exception:  # noqa: BLE001 - then it does not
+            return False
 
     def _expect(self, plain: Callable[[Payload], Any], payload: Payload, rows: Rows) -> bool:
         try:
@@ -236,17 +267,19 @@ class _Trial:
 
     def independent(self, predict: Predict) -> bool:
         """Whether every answer is the same in every company."""
-        requests = [rows for rows, _ in self.expected] + self._rows
+        several = [rows for rows, _ in self.expected]
         try:
+            took = _seconds(lambda: predict(several[:1], None))
+            requests = (several + self._rows)[: max(_FEWEST, int(_PATIENCE / (took + 1e-9)))]
             alone = [_exactly(predict([rows], None)[0]) for rows in requests]
-            return all(
-                [_exactly(value) for value in predict(requests[start : start + size], None)]
-                == alone[start : start + size]
-                for size in (*_SIZES, len(requests))
-                for start in range(0, len(requests), size)
-            )
+            for size in _SIZES:
+                chosen = [(size + number) % len(requests) for number in range(size)]
+                together = predict([requests[number] for number in chosen], None)
+                if [_exactly(value) for value in together] != [alone[number] for number in chosen]:
+                    return False
         except Exception:  # noqa: BLE001 - for instance a model that takes one row at a time
             return False
+        return True
 
     def joins(self, predict: Predict) -> bool:
         """Whether it can answer several requests at once, be it with other last bits."""
@@ -265,17 +298,17 @@ class _Trial:
         row = max(0.0, least[1] - least[0]) / (len(many) - 1)
         return Cost(least[0], row)
 
-    def reader(self, layout: Layout | None) -> Callable[[Payload], Rows | None]:
-        """Reads what has this layout, or any."""
+    def reader(self, layout: Layout | None, *, only_finite: bool = False) -> Callable[[Payload], Rows | None]:
+        """Reads what has this layout, or any; `only_finite` what would not make others' batch fail for its gaps."""
         read = self._read
-        if layout is None:
-            return read
 
-        def only(payload: Payload) -> Rows | None:
+        def chosen(payload: Payload) -> Rows | None:
             rows = read(payload)
-            return rows if rows is not None and rows.layout == layout else None
+            if rows is None or (layout is not None and rows.layout != layout) or (only_finite and not is_finite(rows)):
+                return None
+            return rows
 
-        return only
+        return chosen
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -19,6 +19,12 @@ Matrix = np.ndarray[Any, Any]
 Kernel = Callable[[Sequence[Matrix]], list[Matrix]]
 
 
+#: Those whose prediction of dense input is the product with the coefficients plus the intercept, and nothing else.
+_LINEAR = frozenset(
+    {"LinearRegression", "Ridge", "RidgeCV", "Lasso", "LassoCV", "ElasticNet", "ElasticNetCV", "Lars", "LassoLars"}
+)
+
+
 class UnsureError(Exception):
     """The plain path must answer."""
 
@@ -29,16 +35,8 @@ def kernel(model: Any) -> Kernel | None:
 
 
 def _linear(model: Any) -> Kernel | None:
-    base = sys.modules.get("sklearn.linear_model._base")
-    if base is None or not isinstance(model, base.LinearModel):
-        return None
     kind = type(model)
-    if kind.predict not in {
-        base.LinearModel.predict,
-        getattr(base, "MultiOutputLinearModel", base.LinearModel).predict,
-    }:
-        return None
-    if kind._decision_function is not base.LinearModel._decision_function:
+    if not kind.__module__.startswith("sklearn.linear_model.") or kind.__name__ not in _LINEAR:
         return None
     coefficients, intercept = model.coef_, model.intercept_
     if not isinstance(coefficients, np.ndarray) or coefficients.dtype != np.float64:

@@ -10,6 +10,8 @@ from typing import Any
 
 # Before MLflow is imported: a test run is nobody's usage statistics.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# As in a replica; two OpenMP threads on two busy cores wait for each other for seconds.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 FRAME = {"a": [float(n) for n in range(20)], "b": [float(n * 2 % 7) for n in range(20)]}
 
@@ -154,6 +156,141 @@ class SavedModels:
         frame = pd.DataFrame(FRAME)
         model = LGBMRegressor(n_estimators=5, min_child_samples=1, verbose=-1).fit(frame, frame.a * 2 + frame.b)
         mlflow.lightgbm.save_model(model, str(path), signature=infer_signature(frame), pip_requirements=["lightgbm"])
+
+    def _forest(self, path: Path) -> None:
+        import mlflow.sklearn
+        import pandas as pd
+        from mlflow.models import infer_signature
+        from sklearn.ensemble import RandomForestRegressor
+
+        frame = pd.DataFrame(FRAME)
+        model = RandomForestRegressor(5, random_state=7).fit(frame, frame.a * 2 + frame.b)
+        self._save(mlflow.sklearn, model, path, signature=infer_signature(frame, model.predict(frame)))
+
+    def _forest_classifier(self, path: Path) -> None:
+        """Probabilities wanted, words as classes."""
+        import mlflow.sklearn
+        import pandas as pd
+        from mlflow.models import infer_signature
+        from sklearn.ensemble import ExtraTreesClassifier
+
+        frame = pd.DataFrame(FRAME)
+        model = ExtraTreesClassifier(5, random_state=7).fit(frame, ["low"] * 8 + ["middle"] * 6 + ["high"] * 6)
+        self._save(mlflow.sklearn, model, path, signature=infer_signature(frame, model.predict(frame)))
+
+    def _scaled(self, path: Path) -> None:
+        """A pipeline that ends in matrix products, of floats and integers; asked for probabilities."""
+        import mlflow.sklearn
+        import pandas as pd
+        from mlflow.models import infer_signature
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        frame = pd.DataFrame(FRAME).assign(n=range(20))
+        model = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, frame.a > 9)
+        signature = infer_signature(frame, model.predict_proba(frame))
+        self._save(mlflow.sklearn, model, path, signature=signature, pyfunc_predict_fn="predict_proba")
+
+    def _two_outputs(self, path: Path) -> None:
+        import mlflow.sklearn
+        import pandas as pd
+        from mlflow.models import infer_signature
+        from sklearn.linear_model import Ridge
+
+        frame = pd.DataFrame(FRAME)
+        model = Ridge().fit(frame, pd.DataFrame({"x": frame.a * 0.3, "y": frame.b * 0.7}))
+        self._save(mlflow.sklearn, model, path, signature=infer_signature(frame, model.predict(frame)))
+
+    def _onnx(self, path: Path) -> None:
+        import mlflow.onnx
+        import onnx
+        import pandas as pd
+        from mlflow.models import infer_signature
+        from onnx import TensorProto, helper
+
+        graph = helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])],
+            "linear",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
+            [helper.make_tensor("w", TensorProto.FLOAT, [2, 1], [0.3, 0.7])],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        onnx.checker.check_model(model)
+        frame = pd.DataFrame(FRAME)
+        mlflow.onnx.save_model(model, str(path), signature=infer_signature(frame), pip_requirements=["onnx"])
+
+    def _statsmodels(self, path: Path) -> None:
+        """Answers a series."""
+        import mlflow.statsmodels
+        import pandas as pd
+        import statsmodels.api as sm
+        from mlflow.models import infer_signature
+
+        frame = pd.DataFrame(FRAME)
+        results = sm.OLS(frame.a * 2 + frame.b, frame).fit()
+        mlflow.statsmodels.save_model(
+            results, str(path), signature=infer_signature(frame), pip_requirements=["statsmodels"]
+        )
+
+    def _kinds(self, path: Path) -> None:
+        """Answers, for each row, the types and values that the model was given; a column of each kind, two optional."""
+        import mlflow.pyfunc
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, Schema
+
+        source = self._directory / "kinds.py"
+        source.write_text(
+            "import mlflow\n"
+            "class Kinds(mlflow.pyfunc.PythonModel):\n"
+            "    def predict(self, context, model_input, params=None):\n"
+            "        types = [f'{name}:{dtype}' for name, dtype in model_input.dtypes.items()]\n"
+            "        return [f'{types} {list(row)!r} {params}' for row in model_input.itertuples(index=False)]\n"
+            "mlflow.models.set_model(Kinds())\n"
+        )
+        columns = [
+            *(ColSpec(kind, kind) for kind in ("double", "float", "long", "integer", "boolean", "string")),
+            *(ColSpec(kind, f"maybe {kind}", required=False) for kind in ("double", "string")),
+        ]
+        signature = ModelSignature(inputs=Schema(columns))
+        mlflow.pyfunc.save_model(str(path), python_model=str(source), signature=signature, pip_requirements=["mlflow"])
+
+    def _dated(self, path: Path) -> None:
+        """A datetime beside a double."""
+        import mlflow.pyfunc
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, Schema
+
+        source = self._directory / "dated.py"
+        source.write_text(
+            "import mlflow\n"
+            "class Dated(mlflow.pyfunc.PythonModel):\n"
+            "    def predict(self, context, model_input, params=None):\n"
+            "        return [f'{when.year} {value}' for when, value in zip(model_input.when, model_input.value)]\n"
+            "mlflow.models.set_model(Dated())\n"
+        )
+        signature = ModelSignature(inputs=Schema([ColSpec("datetime", "when"), ColSpec("double", "value")]))
+        mlflow.pyfunc.save_model(str(path), python_model=str(source), signature=signature, pip_requirements=["mlflow"])
+
+    def _streaming(self, path: Path) -> None:
+        """A model that answers piece by piece too."""
+        import mlflow.pyfunc
+
+        source = self._directory / "streaming.py"
+        source.write_text(
+            "import mlflow\n"
+            "class Words(mlflow.pyfunc.PythonModel):\n"
+            "    def predict(self, context, model_input, params=None):\n"
+            "        return list(self.predict_stream(context, model_input))\n"
+            "    def predict_stream(self, context, model_input, params=None):\n"
+            "        for word in model_input['messages'][0]['content'].split():\n"
+            "            if word == 'fail':\n"
+            "                raise ValueError('told to')\n"
+            "            yield {'word': word}\n"
+            "mlflow.models.set_model(Words())\n"
+        )
+        mlflow.pyfunc.save_model(str(path), python_model=str(source), pip_requirements=["mlflow"])
 
     def _from_code(self, path: Path) -> None:
         import mlflow.pyfunc
