@@ -64,7 +64,7 @@ def parse_response(variant: Variant, data: bytes) -> Received:
     message = cast("_Message", _RESPONSES[kind].FromString(data))
     if variant is Variant.DELTA:
         resources = tuple(
-            Resource(entry.resource.type_url, entry.name, entry.version, entry.resource.value)
+            Resource.of(entry.resource.type_url, entry.name, entry.resource.value, version=entry.version)
             for entry in message.resources
         )
         return Received(message.type_url, message.version, message.nonce, resources, tuple(message.removed))

@@ -46,17 +46,30 @@ class Resource:
     type_url: str
     name: str
     version: str
-    body: bytes = field(repr=False)
     refs: frozenset[str] = frozenset()
-    #: This resource as an entry of `DeltaDiscoveryResponse.resources` (field 2).
+    #: This resource as an entry of `DeltaDiscoveryResponse.resources` (field 2). Its end is the frame for the other
+    #: variant, and the end of that is the body: ten thousand endpoints fit into memory with one copy of each, not three.
     delta_frame: bytes = field(default=b"", repr=False, compare=False)
-    #: This resource as an entry of `DiscoveryResponse.resources` (field 2).
-    sotw_frame: bytes = field(default=b"", repr=False, compare=False)
+    _sotw_at: int = field(default=0, repr=False, compare=False)
+    _body_at: int = field(default=0, repr=False, compare=False)
 
     @classmethod
-    def of(cls, type_url: str, name: str, body: bytes, refs: frozenset[str] = frozenset()) -> Resource:
-        """A resource from its serialised message; the version depends on nothing but the bytes."""
-        version = hashlib.blake2b(body, digest_size=8).hexdigest()
+    def of(
+        cls, type_url: str, name: str, body: bytes, refs: frozenset[str] = frozenset(), version: str = ""
+    ) -> Resource:
+        """A resource from its serialised message; the version depends on nothing but the bytes, unless it is given."""
+        version = version or hashlib.blake2b(body, digest_size=8).hexdigest()
         packed = field_bytes(1, type_url.encode()) + field_bytes(2, body)  # google.protobuf.Any
-        entry = field_bytes(3, name.encode()) + field_bytes(1, version.encode()) + field_bytes(2, packed)
-        return cls(type_url, name, version, body, refs, field_bytes(2, entry), field_bytes(2, packed))
+        sotw = field_bytes(2, packed)  # field 2 of `Resource`, which is also that of `DiscoveryResponse.resources`
+        frame = field_bytes(2, field_bytes(3, name.encode()) + field_bytes(1, version.encode()) + sotw)
+        return cls(type_url, name, version, refs, frame, len(frame) - len(sotw), len(frame) - len(body))
+
+    @property
+    def sotw_frame(self) -> bytes:
+        """The resource as an entry of `DiscoveryResponse.resources` (field 2)."""
+        return self.delta_frame[self._sotw_at :]
+
+    @property
+    def body(self) -> bytes:
+        """The serialised message."""
+        return self.delta_frame[self._body_at :]
