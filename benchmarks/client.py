@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,9 +26,11 @@ class Answer:
 class Connection:
     """One connection; one request at a time. Raises OSError when it breaks: nothing is retried."""
 
-    def __init__(self, where: str | Path, token: str = "", timeout: float = 60.0) -> None:
+    def __init__(
+        self, where: str | Path, token: str = "", timeout: float = 60.0, headers: Mapping[str, str] | None = None
+    ) -> None:
         self._where = where
-        self._token = token
+        self._headers = dict(headers or {}) | ({"authorization": f"Bearer {token}"} if token else {})
         if isinstance(where, Path):
             self._host = "localhost"
             self._socket = socket.socket(socket.AF_UNIX)
@@ -52,7 +55,7 @@ class Connection:
         """A request as bytes, to be sent many times."""
         lines = [f"{method} {path} HTTP/1.1", f"host: {self._host}", f"content-length: {len(body)}"]
         lines += ["content-type: application/json"] if body else []
-        lines += [f"authorization: Bearer {self._token}"] if self._token else []
+        lines += [f"{name}: {value}" for name, value in self._headers.items()]
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     def send(self, prepared: bytes) -> Answer:

@@ -19,7 +19,8 @@ from benchmarks.client import Connection, settled
 from benchmarks.models import BODY
 from benchmarks.programs import Program, plain_environment, until
 from controlplane import keys
-from controlplane.domain import Endpoint, EntitySpec, TrafficRoute
+from controlplane.api.caller import GROUPS_HEADER, USER_HEADER
+from controlplane.domain import ADMINS, Endpoint, EntitySpec, TrafficRoute
 from controlplane.rollout import lifecycle
 from controlplane.settings import Settings
 from controlplane.store.codec import encode_config, encode_endpoint
@@ -29,6 +30,8 @@ from controlplane.up import envoy
 from controlplane.up.preflight import find_envoy, free_port
 
 SPECS = (EntitySpec("a", "linear", "1"), EntitySpec("b", "other", "1"))
+#: What Envoy says of the admin to the control plane.
+_AS_ADMIN = {USER_HEADER: keys.ADMIN, GROUPS_HEADER: json.dumps([ADMINS])}
 
 
 class Plane:
@@ -97,7 +100,7 @@ class Plane:
 
     def api(self) -> Connection:
         """A connection to the control plane's own socket, which Envoy has no part in."""
-        return Connection(Path(self.settings.api_address.removeprefix("unix:")))
+        return Connection(Path(self.settings.api_address.removeprefix("unix:")), headers=_AS_ADMIN)
 
     def until_api_answers(self) -> None:
         """Return when an endpoint is answered with, by this control plane and not by a former one."""
