@@ -26,6 +26,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
@@ -46,12 +47,17 @@ WANTED = (
     "narwhals._pandas_like.namespace",
     "narwhals.stable.v2._namespace",
     "pyarrow.pandas_compat",
+    "pyarrow.vendored.version",
     "xgboost",
     "mlflow.xgboost",
     "lightgbm",
     "mlflow.lightgbm",
     "catboost",
 )
+
+
+#: What `rehearse` is called where modules have names.
+REHEARSAL = "the rehearsal"
 
 
 class ForkServer:
@@ -166,6 +172,19 @@ def preload(wanted: Iterable[str]) -> str | None:
     return None
 
 
+def rehearse() -> str | None:
+    """Do what every replica does at first, so that they share the pages that this touches; the name of it, as above."""
+    from model_worker import mlflow_model  # noqa: PLC0415 - imported by name from REQUIRED already
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            mlflow_model.rehearse()
+        except Exception as error:  # noqa: BLE001 - it only saves time and memory
+            print(f"not rehearsed: {error!r}", file=sys.stderr)  # noqa: T201 - stderr is the fork server's log
+    return REHEARSAL if other_threads() else None
+
+
 def start_over_without(name: str) -> NoReturn:
     """Become a new fork server that does not preload `name`: an import cannot be undone in any other way."""
     print(f"not preloaded: {name} starts threads: {other_threads()}", file=sys.stderr)  # noqa: T201
@@ -186,6 +205,8 @@ def main(arguments: list[str] | None = None) -> None:
     for name in REQUIRED:
         importlib.import_module(name)
     threaded = preload(name for name in WANTED if name not in options.skip)
+    if threaded is None and REHEARSAL not in options.skip:
+        threaded = rehearse()
     if threaded is not None:
         start_over_without(threaded)
     gc.freeze()
