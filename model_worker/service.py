@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextvars import copy_context
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -157,7 +158,7 @@ class Service:
 
     def _streamed(self, payload: Payload) -> Reply:
         """A reply whose pieces are the model's; the first is awaited, so that a model that fails at once says so plainly."""
-        pieces = iter(self._model.predict_stream(payload))
+        pieces = _in_one_context(self._model.predict_stream(payload))
         first = next(pieces, _END)
 
         def all_pieces() -> Iterator[Any]:
@@ -182,6 +183,18 @@ class Service:
 
 
 _END = object()
+
+
+def _in_one_context(pieces: Iterator[Any]) -> Iterator[Any]:
+    """The same pieces, made in one context whichever thread asks for them: MLflow sets a context variable and resets it."""
+    context = copy_context()
+    try:
+        while (piece := context.run(next, pieces, _END)) is not _END:
+            yield piece
+    finally:
+        close = getattr(pieces, "close", None)
+        if close is not None:
+            context.run(close)
 
 
 def problem(status: int, code: str, message: str) -> Reply:
