@@ -69,8 +69,8 @@ def endpoint_routes(
         routes.insert(0, _weighted(f"{base}/invocations", split, gateway))
     else:
         message = (
-            f"Endpoint {endpoint} has no config that is ready yet; "
-            f"GET /api/2.0/serving-endpoints/{endpoint} tells how its deployment stands."
+            f"Endpoint {endpoint} serves nothing at present: it is stopped, or has no config that is ready yet; "
+            f"GET /api/2.0/serving-endpoints/{endpoint} tells which."
         )
         refusal = DirectResponseAction(
             status=ProblemCode.BAD_REQUEST.status,

@@ -35,6 +35,17 @@ class Doubler(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return (model_input["x"] * (params or {}).get("factor", 2.0)).tolist()
 
 
+class Counter(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Answers piece by piece when asked to."""
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        return [0, 1, 2]
+
+    def predict_stream(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        for number in range(3):
+            yield {"number": number}
+
+
 CODE = """
 import mlflow
 from mlflow.pyfunc import PythonModel
@@ -55,8 +66,10 @@ def main(registry: str, folder: Path) -> None:
     mlflow.set_experiment("tests")
     for factor in (1.0, 2.0, 3.0):
         linear("linear", factor)
+    mlflow.MlflowClient().set_registered_model_alias("linear", "champion", "2")
     linear("other", 10.0)
     log(mlflow.pyfunc, "broken", python_model=Broken())
+    log(mlflow.pyfunc, "counter", python_model=Counter())
     signature = infer_signature(INPUTS, [1.0], params={"factor": 2.0})
     log(mlflow.pyfunc, "doubler", python_model=Doubler(), signature=signature)
     code = folder / "from_code.py"
