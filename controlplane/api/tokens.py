@@ -23,7 +23,7 @@ def blueprint(deps: Deps) -> Blueprint:
 
     @calls.get("/list")
     def list_mine() -> Response:
-        return answer({"token_infos": [_info(token) for token in _auth(deps).tokens.all(current().user)]})
+        return answer({"token_infos": [_full_info(token) for token in _auth(deps).tokens.all(current().user)]})
 
     @calls.post("/delete")
     def delete() -> Response:

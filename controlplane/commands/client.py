@@ -70,6 +70,18 @@ class Client:
         """Delete an endpoint."""
         return self._json("DELETE", f"{ENDPOINTS}/{_segment(name)}")
 
+    def tokens(self, *, mine: bool) -> Json:
+        """The tokens that are not revoked: the caller's, or everybody's."""
+        return self._json("GET", "/api/2.0/token/list" if mine else "/api/2.0/token-management/tokens")
+
+    def create_token(self, body: Json) -> Json:
+        """Make a token; the answer is the only place where it is shown."""
+        return self._json("POST", "/api/2.0/token/create", body)
+
+    def revoke_token(self, token_id: str) -> Json:
+        """Revoke a token; answers when every Envoy refuses it."""
+        return self._json("POST", "/api/2.0/token/delete", {"token_id": token_id})
+
     def query(self, name: str, content: bytes, content_type: str, model: str | None, patience: float) -> Prediction:
         """Predict with whichever model the split picks, or with `model`; waits `patience` seconds for the answer."""
         served = "" if model is None else f"/served-models/{_segment(model)}"
