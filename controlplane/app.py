@@ -26,12 +26,13 @@ from controlplane.registry import Registry
 from controlplane.rollout.autoscale import UNITS_PER_REPLICA, ScaleOptions
 from controlplane.rollout.printed import LastWords
 from controlplane.rollout.revocation import Revocations
+from controlplane.rollout.secret_values import WithSecrets
 from controlplane.rollout.state import Options
 from controlplane.rollout.supervisor import Supervisor
 from controlplane.runtimes import OutOfReachError
 from controlplane.runtimes.process import ProcessRuntime
 from controlplane.settings import Settings
-from controlplane.store import Endpoints, Store, StoreUnavailableError, Tokens
+from controlplane.store import Endpoints, Secrets, Store, StoreUnavailableError, Tokens
 from controlplane.translate.gateway import Gateway
 from controlplane.watch import WatchedMap
 
@@ -55,6 +56,7 @@ async def run(settings: Settings) -> None:
     _keep_for_good()
     fleet = WatchedMap[str, Replica]()
     hub = Hub(clock, lease=settings.envoy_lease)
+    secrets = Secrets(store, keys.secrets_key(settings.state_dir / "keys"))
     runtime = ProcessRuntime(Address.parse(settings.worker_host_address), fleet)
     registry = Registry(settings.mlflow_uri)
     registry.warm()
@@ -68,7 +70,7 @@ async def run(settings: Settings) -> None:
         endpoints=endpoints,
         fleet=fleet,
         hub=hub,
-        runtime=runtime,
+        runtime=WithSecrets(runtime, secrets, fleet),
         gateway=gateway(settings),
         clock=clock,
         failing=LastWords(runtime, store).keep,
@@ -117,6 +119,7 @@ async def run(settings: Settings) -> None:
             measurements=measurements.of,
             status=status,
             auth=auth,
+            secrets=secrets,
             permissions_applied=lambda endpoint: waited_for(supervisor.wait_permitted(endpoint, PATIENCE)),
         )
     )

@@ -18,6 +18,7 @@ from controlplane.api import (
     openapi,
     permissions,
     request_id,
+    secrets,
     status,
     tokens,
 )
@@ -40,9 +41,10 @@ def create_app(deps: Deps) -> Flask:
     caller.install(app, tokens=deps.auth is not None)
     access.install(app, deps)
     for resource in (
-        *(endpoints, config, attributes, logs, metrics, openapi, permissions, tokens, me),
+        *(endpoints, config, attributes, logs, metrics, openapi, permissions, tokens, secrets, me),
         *(not_built, status),
     ):
         app.register_blueprint(resource.blueprint(deps))
     app.register_blueprint(tokens.management(deps))
+    app.register_blueprint(secrets.access_lists(deps))
     return app

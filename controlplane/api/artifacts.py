@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from controlplane.api.deps import Deps
+from controlplane.api.secrets import secret_problems
 from controlplane.domain import Endpoint, EntitySpec, Problem, ProblemError
 from controlplane.registry import ModelRegistry
 from controlplane.schema import ConfigRequest
@@ -21,20 +23,21 @@ class Resolved:
     artifacts: Artifacts
 
 
-def resolve(config: ConfigRequest, registry: ModelRegistry, endpoint: Endpoint | None = None) -> Resolved:
+def resolve(config: ConfigRequest, deps: Deps, endpoint: Endpoint | None = None) -> Resolved:
     """The entities of `config` with aliases looked up, and the artifact URIs of all its models.
 
     What `endpoint` serves already is taken from there: versions do not change, so new weights for served models need
-    no registry, not even a running one. Raises ProblemError with everything that the registry does not have.
+    no registry, not even a running one. Raises ProblemError with everything that the registry does not have, and with
+    every secret that is not there or that the caller may not read.
     """
-    resolved, problems = examine(config, registry, endpoint)
+    resolved, problems = examine(config, deps, endpoint)
     if problems:
         raise ProblemError(problems)
     return resolved
 
 
 def examine(
-    config: ConfigRequest, registry: ModelRegistry, endpoint: Endpoint | None = None, wrong: Sequence[Problem] = ()
+    config: ConfigRequest, deps: Deps, endpoint: Endpoint | None = None, wrong: Sequence[Problem] = ()
 ) -> tuple[Resolved, tuple[Problem, ...]]:
     """As `resolve`, with the problems beside what could be resolved; entities that are `wrong` already are left out."""
     artifacts = _served(endpoint)
@@ -44,9 +47,10 @@ def examine(
         if any(problem.path.startswith(path) for problem in wrong):
             continue
         try:
-            entities.append(_resolved(spec, registry, artifacts))
+            entities.append(_resolved(spec, deps.registry, artifacts))
         except ProblemError as refusal:
             problems.extend(replace(problem, path=path) for problem in refusal.problems)
+        problems.extend(secret_problems(deps, path, spec, endpoint))
     return Resolved(tuple(entities), artifacts), tuple(problems)
 
 

@@ -34,7 +34,7 @@ def blueprint(deps: Deps) -> Blueprint:
         if is_trial(request):
             return _tried(deps, endpoint)
         asked = parse_config(json_body(request))
-        known = artifacts.resolve(asked, deps.registry, endpoint)
+        known = artifacts.resolve(asked, deps, endpoint)
         creator = caller(request)
         return changed(
             name,
@@ -85,7 +85,7 @@ def blueprint(deps: Deps) -> Blueprint:
 
 def _tried(deps: Deps, endpoint: Endpoint) -> Response:
     asked, problems = examine_config(json_body(request))
-    known, more = artifacts.examine(asked, deps.registry, endpoint, problems)
+    known, more = artifacts.examine(asked, deps, endpoint, problems)
     return trial(
         endpoint,
         lambda: lifecycle.begin_update(

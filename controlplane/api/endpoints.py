@@ -34,7 +34,7 @@ def blueprint(deps: Deps) -> Blueprint:
             return _tried_create(deps, body)
         asked = parse_create(body)
         _refuse_taken(deps, asked.name)
-        endpoint = _made(deps, asked, artifacts.resolve(asked.config, deps.registry) if asked.config else None)
+        endpoint = _made(deps, asked, artifacts.resolve(asked.config, deps) if asked.config else None)
         deps.endpoints.insert(endpoint)
         return details(deps, endpoint)
 
@@ -57,7 +57,7 @@ def blueprint(deps: Deps) -> Blueprint:
         if is_trial(request):
             return _tried_create(deps, body, name) if present is None else _tried_update(deps, present, body)
         asked = parse_create(body, name)
-        known = artifacts.resolve(asked.config, deps.registry, present) if asked.config else None
+        known = artifacts.resolve(asked.config, deps, present) if asked.config else None
         if present is None:
             endpoint = _made(deps, asked, known)
             deps.endpoints.insert(endpoint)
@@ -155,7 +155,7 @@ def _tried_create(deps: Deps, body: JsonObject, name: str | None = None) -> Resp
     asked, wrong = examine_create(body, name)
     known, problems = None, list(wrong)
     if asked.config is not None:
-        known, more = artifacts.examine(asked.config, deps.registry, wrong=wrong)
+        known, more = artifacts.examine(asked.config, deps, wrong=wrong)
         problems.extend(more)
     if deps.endpoints.get(asked.name) is not None:
         problems.extend(name_taken(asked.name).problems)
@@ -166,7 +166,7 @@ def _tried_update(deps: Deps, present: Endpoint, body: JsonObject) -> Response:
     asked, wrong = examine_create(body, present.name)
     known, problems = None, list(wrong)
     if asked.config is not None:
-        known, more = artifacts.examine(asked.config, deps.registry, present, wrong)
+        known, more = artifacts.examine(asked.config, deps, present, wrong)
         problems.extend(more)
     now_ms = deps.clock.now_ms()
     return trial(present, lambda: replaced(present, asked, known, creator=caller(request), now_ms=now_ms), problems)

@@ -27,7 +27,7 @@ from controlplane.domain.config import (
 from controlplane.domain.delivery import EnvoyStatus, Rejection, TypeStatus, Verdict
 from controlplane.domain.fleet import Address, Deployment, Phase, Replica, ReplicaSpec
 from controlplane.domain.problem import Problem, ProblemCode, ProblemError
-from controlplane.domain.secret import SecretAcl, SecretInfo, SecretPermission
+from controlplane.domain.secret import SecretAcl, SecretInfo, SecretPermission, secret_reference
 from controlplane.domain.token import Token
 
 __all__ = [
@@ -67,4 +67,5 @@ __all__ = [
     "WorkloadSize",
     "audience",
     "permission_of",
+    "secret_reference",
 ]

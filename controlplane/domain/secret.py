@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
+
+_REFERENCE = re.compile(r"\{\{\s*secrets/([^/{}\s]+)/([^/{}\s]+)\s*\}\}")
 
 
 class SecretPermission(StrEnum):
@@ -33,3 +36,9 @@ class SecretInfo:
 
     key: str
     updated_ms: int
+
+
+def secret_reference(value: str) -> tuple[str, str] | None:
+    """The scope and key that an environment variable's value refers to, or None for a plain value."""
+    match = _REFERENCE.fullmatch(value)
+    return (match[1], match[2]) if match else None

@@ -27,6 +27,7 @@ from controlplane.schema.render import (
     rate_limits,
     tag_list,
 )
+from controlplane.schema.secret import SecretPut, parse_acl, parse_names, parse_secret
 from controlplane.schema.text import JsonObject, canonical, read_object
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Echoed",
     "GatewaySettings",
     "JsonObject",
+    "SecretPut",
     "TagsPatch",
     "TokenRequest",
     "canonical",
@@ -44,13 +46,16 @@ __all__ = [
     "endpoint_summary",
     "examine_config",
     "examine_create",
+    "parse_acl",
     "parse_ai_gateway",
     "parse_config",
     "parse_create",
     "parse_grants",
+    "parse_names",
     "parse_notifications",
     "parse_rate_limits",
     "parse_rollback",
+    "parse_secret",
     "parse_tags_patch",
     "parse_telemetry",
     "parse_token",

@@ -1,0 +1,90 @@
+"""Secrets reach a replica here, when it is started, and nowhere else: what is stored and shown keeps the references."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+
+from controlplane.domain import Phase, Replica, ReplicaSpec, secret_reference
+from controlplane.runtimes import Fleet, Runtime
+from controlplane.store import Secrets, StoreUnavailableError
+
+_log = logging.getLogger(__name__)
+
+
+class WithSecrets:
+    """A runtime whose replicas find the values where their specs have `{{secrets/scope/key}}`.
+
+    A replica that refers to a secret that is gone is not started; it is in the fleet as FAILED, and says which.
+    """
+
+    def __init__(self, runtime: Runtime, secrets: Secrets, fleet: Fleet) -> None:
+        self._runtime = runtime
+        self._secrets = secrets
+        self._fleet = fleet
+        self._refused: set[str] = set()
+
+    async def run(self) -> None:
+        """As the runtime's."""
+        await self._runtime.run()
+
+    @property
+    def connected(self) -> bool:
+        """As the runtime's."""
+        return self._runtime.connected
+
+    async def wait_connected(self) -> None:
+        """As the runtime's."""
+        await self._runtime.wait_connected()
+
+    async def start(self, spec: ReplicaSpec) -> None:
+        """Start a replica with the secrets' values as they are now."""
+        if any(secret_reference(value) for _, value in spec.environment_vars):
+            try:
+                values, missing = await asyncio.to_thread(self._values, spec)
+            except StoreUnavailableError as error:
+                _log.warning("replica %s waits for its secrets: %s", spec.id, error)
+                return  # it will be asked for again
+            if missing:
+                self._refuse(spec, missing)
+                return
+            spec = replace(spec, environment_vars=values)
+        self._refused.discard(spec.id)
+        await self._runtime.start(spec)
+
+    async def sleep(self, replica_id: str, grace: float) -> None:
+        """As the runtime's."""
+        await self._runtime.sleep(replica_id, grace)
+
+    async def stop(self, replica_id: str, grace: float) -> None:
+        """As the runtime's."""
+        if replica_id in self._refused:
+            self._refused.discard(replica_id)
+            self._fleet.delete(replica_id)
+        await self._runtime.stop(replica_id, grace)
+
+    async def logs(self, replica_id: str, lines: int) -> str:
+        """As the runtime's."""
+        return await self._runtime.logs(replica_id, lines)
+
+    async def build_logs(self, replica_id: str, lines: int) -> str:
+        """As the runtime's."""
+        return await self._runtime.build_logs(replica_id, lines)
+
+    def _values(self, spec: ReplicaSpec) -> tuple[tuple[tuple[str, str], ...], list[str]]:
+        values: list[tuple[str, str]] = []
+        missing: list[str] = []
+        for name, value in spec.environment_vars:
+            place = secret_reference(value)
+            secret = self._secrets.value(*place) if place else value.encode()
+            if secret is None:
+                missing.append(value)
+            else:
+                values.append((name, secret.decode(errors="surrogateescape")))
+        return tuple(values), missing
+
+    def _refuse(self, spec: ReplicaSpec, missing: list[str]) -> None:
+        self._refused.add(spec.id)
+        message = f"There is no secret {', '.join(missing)} any more, or its key is lost; put it again."
+        self._fleet.set(spec.id, Replica(spec.id, spec.deployment, Phase.FAILED, message=message, permanent=True))
