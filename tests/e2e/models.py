@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -46,6 +47,13 @@ class Counter(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             yield {"number": number}
 
 
+class Environment(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Predicts what the environment variables are that it is asked for."""
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        return [os.environ.get(name) for name in model_input["name"]]
+
+
 CODE = """
 import mlflow
 from mlflow.pyfunc import PythonModel
@@ -72,6 +80,7 @@ def main(registry: str, folder: Path) -> None:
     log(mlflow.pyfunc, "counter", python_model=Counter())
     signature = infer_signature(INPUTS, [1.0], params={"factor": 2.0})
     log(mlflow.pyfunc, "doubler", python_model=Doubler(), signature=signature)
+    log(mlflow.pyfunc, "environment", python_model=Environment())
     code = folder / "from_code.py"
     code.write_text(CODE)
     log(mlflow.pyfunc, "from-code", python_model=str(code))

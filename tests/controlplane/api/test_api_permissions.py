@@ -1,0 +1,378 @@
+"""Who may make which call: every call of the API, at every level, by everybody who could have that level."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from controlplane import keys
+from controlplane.api import create_app
+from controlplane.api.deps import Auth
+from controlplane.domain import Endpoint, Grant, Permission, PrincipalKind
+from controlplane.rollout import lifecycle
+from controlplane.store import Secrets, Tokens
+from tests.controlplane.api.harness import Api, config
+
+EP = "/api/2.0/serving-endpoints"
+ACL = "/api/2.0/permissions/serving-endpoints"
+VIEW, QUERY, MANAGE = Permission
+#: What a call takes: a level on the endpoint, "admin", or "all" for whoever has a token.
+CALLS: dict[str, str | Permission] = {
+    f"POST {EP}": "all",
+    f"GET {EP}": "all",
+    f"GET {EP}/<name>": VIEW,
+    f"PUT {EP}/<name>": MANAGE,
+    f"DELETE {EP}/<name>": MANAGE,
+    f"PUT {EP}/<name>/config": MANAGE,
+    f"GET {EP}/<name>/config-versions": VIEW,
+    f"POST {EP}/<name>/config:stop": MANAGE,
+    f"POST {EP}/<name>/config:start": MANAGE,
+    f"POST {EP}/<name>/config:cancel": MANAGE,
+    f"POST {EP}/<name>/config:rollback": MANAGE,
+    f"PUT {EP}/<name>/rate-limits": MANAGE,
+    f"PUT {EP}/<name>/ai-gateway": MANAGE,
+    f"PATCH {EP}/<name>/tags": MANAGE,
+    f"PATCH {EP}/<name>/notifications": MANAGE,
+    f"PATCH {EP}/<name>/telemetry-config": MANAGE,
+    f"GET {EP}/<name>/metrics": VIEW,
+    f"GET {EP}/<name>/openapi": VIEW,
+    f"GET {EP}/<name>/served-models/<served>/logs": MANAGE,
+    f"GET {EP}/<name>/served-models/<served>/build-logs": MANAGE,
+    f"POST {EP}/pt": "all",
+    f"PUT {EP}/pt/<name>/config": MANAGE,
+    f"GET {ACL}/<endpoint_id>": VIEW,
+    f"PUT {ACL}/<endpoint_id>": MANAGE,
+    f"PATCH {ACL}/<endpoint_id>": MANAGE,
+    f"GET {ACL}/<endpoint_id>/permissionLevels": VIEW,
+    "GET /api/2.0/preview/scim/v2/Me": "all",
+    "POST /api/2.0/token/create": "all",
+    "GET /api/2.0/token/list": "all",
+    "POST /api/2.0/token/delete": "all",
+    "GET /api/2.0/token-management/tokens": "admin",
+    "GET /api/2.0/token-management/tokens/<token_id>": "admin",
+    "DELETE /api/2.0/token-management/tokens/<token_id>": "admin",
+    "POST /api/2.0/token-management/on-behalf-of/tokens": "admin",
+    "POST /api/2.0/secrets/scopes/create": "all",
+    "GET /api/2.0/secrets/scopes/list": "all",
+    "POST /api/2.0/secrets/scopes/delete": "all",
+    "POST /api/2.0/secrets/put": "all",
+    "GET /api/2.0/secrets/list": "all",
+    "GET /api/2.0/secrets/get": "all",
+    "POST /api/2.0/secrets/delete": "all",
+    "POST /api/2.0/secrets/acls/put": "all",
+    "GET /api/2.0/secrets/acls/list": "all",
+    "GET /api/2.0/secrets/acls/get": "all",
+    "POST /api/2.0/secrets/acls/delete": "all",
+    "POST /api/2.0/external-function": "admin",
+    "GET /api/2.0/wye/health": "all",
+    "GET /api/2.0/wye/status": "admin",
+}
+LEVELS = (None, VIEW, QUERY, MANAGE)
+#: Callers with the level that the endpoint grants to each of these principals, and those who need no grant.
+GRANTED = {
+    "user": (PrincipalKind.USER, "alice", "alice", []),
+    "group member": (PrincipalKind.GROUP, "ds", "bob", ["other", "ds"]),
+    "anybody": (PrincipalKind.GROUP, "users", "carl", []),
+    "service principal": (PrincipalKind.SERVICE_PRINCIPAL, "batch", "batch", []),
+}
+
+
+@dataclass
+class Guarded:
+    """The API with tokens on, and requests as Envoy passes them on."""
+
+    api: Api
+    client: FlaskClient
+    announced: list[str]
+
+    def call(self, method: str, path: str, user: str = "admin", groups: list[str] | None = None, **more: Any) -> Any:
+        """A call by a user; by an admin unless somebody else is named."""
+        groups = groups if groups is not None else ["admins"] if user == "admin" else []
+        name, members = user.encode().decode("latin-1"), json.dumps(groups, ensure_ascii=False)
+        headers = {"x-wye-user": name, "x-wye-groups": members.encode().decode("latin-1")}
+        return self.client.open(path, method=method, headers=headers, **more)
+
+    def endpoint(self, grants: tuple[Grant, ...] = (), name: str = "e") -> Endpoint:
+        """A new endpoint that the user `owner` made."""
+        present = self.api.endpoints.get(name)
+        if present is not None:
+            self.api.endpoints.delete(present)
+        made = lifecycle.create(endpoint_id=name * 32, name=name, creator="owner", now_ms=1)
+        made = replace(made, grants=grants)
+        self.api.endpoints.insert(made)
+        return made
+
+
+@pytest.fixture
+def guarded(api: Api, tmp_path: Path) -> Guarded:
+    """The API with tokens on."""
+    with closing(api.store.engine.raw_connection()) as connection:
+        connection.driver_connection.execute("PRAGMA synchronous=OFF")  # a thousand endpoints, and no power fails
+    made, announced = keys.load_or_make(tmp_path / "keys"), list[str]()
+    tokens = Tokens(api.store)
+    tokens.add(made.admin)
+
+    def announce() -> str:
+        announced.extend(tokens.revoked(0))
+        return ""
+
+    auth = Auth(made.signer, tokens, made.admin, announce)
+    secrets = Secrets(api.store, keys.secrets_key(tmp_path / "keys"))
+    app = create_app(replace(api.deps, auth=auth, secrets=secrets))
+    return Guarded(api, app.test_client(), announced)
+
+
+def test_every_call_there_is_has_its_line_in_the_table(guarded: Guarded) -> None:
+    """A new call does not go untested."""
+    rules = guarded.client.application.url_map.iter_rules()
+    assert {f"{method} {rule.rule}" for rule in rules for method in rule.methods - {"HEAD", "OPTIONS"}} == set(CALLS)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_who_may_make_this_call(guarded: Guarded, call: str) -> None:
+    """Owner and admins may always; others with the level it takes, whoever it was granted to; else 403 in JSON."""
+    needed = CALLS[call]
+    for level in LEVELS:
+        for who, (kind, principal, user, groups) in GRANTED.items():
+            grants = (Grant(kind, principal, level),) if level else ()
+            allowed = needed == "all" or (
+                isinstance(needed, Permission) and level is not None and LEVELS.index(level) >= LEVELS.index(needed)
+            )
+            _expect(guarded, call, grants, user, groups, allowed, f"{who} with {level}")
+    other = (Grant(PrincipalKind.USER, "alice", MANAGE), Grant(PrincipalKind.GROUP, "ds", MANAGE))
+    _expect(guarded, call, other, "owner", [], needed != "admin", "owner")
+    _expect(guarded, call, other, "root", ["admins"], True, "admin")
+    _expect(guarded, call, other, "stranger", ["dss", "d"], needed == "all", "stranger")
+    guarded.endpoint()
+    nobody = guarded.client.open(_path(call), method=call.split(" ", maxsplit=1)[0], json={})
+    assert (nobody.status_code, nobody.get_json()["error_code"]) == (401, "UNAUTHENTICATED")
+
+
+def _expect(
+    guarded: Guarded, call: str, grants: tuple[Grant, ...], user: str, groups: list[str], allowed: bool, who: str
+) -> None:
+    before = guarded.endpoint(grants)
+    answer = guarded.call(call.split(" ", maxsplit=1)[0], _path(call), user, groups, json={})
+    refused = answer.status_code == 403 and answer.get_json()["error_code"] == "PERMISSION_DENIED"
+    assert refused != allowed, f"{who}: {answer.status_code} {answer.get_data(as_text=True)[:200]}"
+    assert allowed or guarded.api.endpoints.get("e") == before
+
+
+def _path(call: str) -> str:
+    path = call.split(" ")[1]
+    for placeholder, value in {"<name>": "e", "<endpoint_id>": "e" * 32, "<served>": "m", "<token_id>": "t"}.items():
+        path = path.replace(placeholder, value)
+    return path
+
+
+def test_an_upsert_is_no_way_around(guarded: Guarded) -> None:
+    """Creating an endpoint that somebody else has made is refused, also as a dry run or an update."""
+    guarded.endpoint()
+    body = {"name": "e", "config": config()}
+    assert guarded.call("POST", EP, "stranger", [], json=body).status_code == 409
+    assert guarded.call("PUT", f"{EP}/e", "stranger", [], json=body).status_code == 403
+    assert guarded.call("PUT", f"{EP}/e?dry_run=true", "stranger", [], json=body).status_code == 403
+
+
+def test_the_list_shows_what_the_caller_may_see(guarded: Guarded) -> None:
+    """Nothing of others', all to admins, and each is shown with the caller's own level."""
+    guarded.endpoint(name="a")
+    guarded.endpoint((Grant(PrincipalKind.USER, "alice", QUERY),), name="b")
+
+    def listed(*who: Any) -> list[str]:
+        return [each["name"] for each in guarded.call("GET", EP, *who).get_json()["endpoints"]]
+
+    assert listed("alice") == ["b"]
+    assert listed("owner") == listed("root", ["admins"]) == ["a", "b"]
+    assert listed("stranger") == []
+    assert guarded.call("GET", f"{EP}/b", "alice").get_json()["permission_level"] == "CAN_QUERY"
+    assert guarded.call("GET", f"{EP}/b", "owner").get_json()["permission_level"] == "CAN_MANAGE"
+
+
+def test_grants_are_replaced_by_put_and_added_to_by_patch(guarded: Guarded) -> None:
+    """PUT leaves the creator and the inherited line of admins; PATCH changes those it names; the shape is the API's."""
+    endpoint = guarded.endpoint()
+    path = f"{ACL}/{endpoint.id}"
+
+    def lines(answer: TestResponse) -> dict[str, str]:
+        body = answer.get_json()
+        assert (body["object_id"], body["object_type"]) == (f"/serving-endpoints/{endpoint.id}", "serving-endpoint")
+        return {
+            line.get("user_name") or line.get("group_name") or line["service_principal_name"]: line["all_permissions"][
+                -1
+            ]
+            for line in body["access_control_list"]
+        }
+
+    owner = {"permission_level": "CAN_MANAGE", "inherited": False}
+    admins = {**owner, "inherited": True, "inherited_from_object": ["/serving-endpoints/"]}
+    assert lines(guarded.call("GET", path)) == {"owner": owner, "admins": admins}
+    acl = [
+        {"user_name": "zoë", "permission_level": "CAN_VIEW"},
+        {"group_name": "d s", "permission_level": "CAN_QUERY"},
+        {"user_name": "owner", "permission_level": "CAN_VIEW"},
+    ]
+    put = lines(guarded.call("PUT", path, "owner", json={"access_control_list": acl}))
+    assert put["zoë"]["permission_level"] == "CAN_VIEW"
+    assert put["owner"] == owner, "the creator cannot be locked out"
+    assert guarded.call("GET", f"{EP}/e", "zoë").status_code == 200
+    more = [{"user_name": "zoë", "permission_level": "CAN_MANAGE"}]
+    patched = lines(guarded.call("PATCH", path, json={"access_control_list": more}))
+    assert {name: line["permission_level"] for name, line in patched.items()} == {
+        "owner": "CAN_MANAGE",
+        "admins": "CAN_MANAGE",
+        "zoë": "CAN_MANAGE",
+        "d s": "CAN_QUERY",
+    }
+    assert lines(guarded.call("PUT", path, json={})) == {"owner": owner, "admins": admins}
+    levels = guarded.call("GET", f"{path}/permissionLevels").get_json()["permission_levels"]
+    assert [level["permission_level"] for level in levels] == ["CAN_VIEW", "CAN_QUERY", "CAN_MANAGE"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"permission_level": "CAN_VIEW"},
+        {"user_name": "a", "group_name": "b", "permission_level": "CAN_VIEW"},
+        {"user_name": "a"},
+        {"user_name": "a", "permission_level": "CAN_FLY"},
+        {"user_name": "a\nb", "permission_level": "CAN_VIEW"},
+        {"user_name": " ", "permission_level": "CAN_VIEW"},
+    ],
+)
+def test_a_wrong_grant_is_refused_whole(guarded: Guarded, line: dict[str, str]) -> None:
+    """One wrong line and nothing is changed."""
+    before = guarded.endpoint()
+    good = {"user_name": "alice", "permission_level": "CAN_VIEW"}
+    answer = guarded.call("PUT", f"{ACL}/{before.id}", json={"access_control_list": [good, line]})
+    assert (answer.status_code, answer.get_json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert guarded.api.endpoints.get("e") == before
+
+
+def test_a_token_is_shown_once_and_its_name_is_kept_as_a_hash(guarded: Guarded, tmp_path: Path) -> None:
+    """Neither the token nor its `jti` is in the database, and the token says who and until when."""
+    body = {"user_name": "alice", "groups": ["ds"], "lifetime_seconds": 60, "comment": "notebook"}
+    made = guarded.call("POST", "/api/2.0/token/create", json=body).get_json()
+    claims = jwt.decode(made["token_value"], options={"verify_signature": False, "verify_exp": False})
+    assert (claims["sub"], claims["groups"], claims["exp"] - claims["iat"]) == ("alice", ["ds"], 60)
+    info = made["token_info"]
+    assert info["token_id"] == claims["tid"] == keys.hashed(claims["jti"])
+    assert info["expiry_time"] - info["creation_time"] == 60_000
+    listed = guarded.call("GET", "/api/2.0/token/list", "alice").get_json()["token_infos"]
+    assert [(each["token_id"], each["comment"]) for each in listed] == [(info["token_id"], "notebook")]
+    guarded.api.store.close()
+    stored = b"".join(file.read_bytes() for file in tmp_path.glob("wye.db*"))
+    assert info["token_id"].encode() in stored
+    for secret in (made["token_value"], made["token_value"].rsplit(".", 1)[1], claims["jti"]):
+        assert secret.encode() not in stored
+
+
+def test_users_make_and_revoke_their_own_tokens_only(guarded: Guarded) -> None:
+    """Neither for others nor for groups they are not in; of others' tokens they do not even learn."""
+    create, delete = "/api/2.0/token/create", "/api/2.0/token/delete"
+    mine = guarded.call("POST", create, "alice", ["ds"], json={}).get_json()["token_info"]
+    assert (mine["user_name"], mine["groups"]) == ("alice", ["ds"])
+    for body in ({"user_name": "bob"}, {"groups": ["admins"]}, {"groups": ["ds", "ops"]}):
+        assert guarded.call("POST", create, "alice", ["ds"], json=body).status_code == 403, body
+    assert guarded.call("POST", delete, "bob", json={"token_id": mine["token_id"]}).status_code == 404
+    assert guarded.announced == []
+    assert guarded.call("POST", delete, "alice", json={"token_id": mine["token_id"]}).get_json() == {}
+    assert guarded.announced == [mine["token_id"]]
+    assert guarded.call("GET", "/api/2.0/token/list", "alice").get_json()["token_infos"] == []
+
+
+def test_the_token_that_wye_itself_uses_cannot_be_revoked_under_its_feet(guarded: Guarded) -> None:
+    """The refusal says how to replace it."""
+    (info,) = guarded.call("GET", "/api/2.0/token-management/tokens").get_json()["token_infos"]
+    answer = guarded.call("DELETE", f"/api/2.0/token-management/tokens/{info['token_id']}")
+    assert answer.status_code == 400
+    assert "keys/admin-token" in answer.get_json()["message"]
+
+
+def test_what_envoys_have_not_acknowledged_is_not_called_done(guarded: Guarded) -> None:
+    """Revocation and permissions answer 503 with who is waited for, and are stored all the same."""
+    late = replace(
+        guarded.api.deps,
+        auth=replace(_auth(guarded), announce=lambda: "envoy-1: has not acknowledged extension revoked-tokens"),
+        permissions_applied=lambda _endpoint: "envoy-1: has not acknowledged routes endpoint/e",
+    )
+    slow = Guarded(guarded.api, create_app(late).test_client(), [])
+    token = slow.call("POST", "/api/2.0/token/create", json={}).get_json()["token_info"]["token_id"]
+    endpoint = guarded.endpoint()
+    acl = {"access_control_list": [{"user_name": "alice", "permission_level": "CAN_QUERY"}]}
+    for answer in (
+        slow.call("POST", "/api/2.0/token/delete", json={"token_id": token}),
+        slow.call("PUT", f"{ACL}/{endpoint.id}", json=acl),
+    ):
+        assert (answer.status_code, answer.get_json()["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
+        assert "envoy-1" in answer.get_json()["message"]
+        assert answer.headers["Retry-After"] == "1"
+    assert slow.call("GET", f"{EP}/e", "alice").status_code == 200
+    assert token in Tokens(guarded.api.store).revoked(0)
+
+
+def _auth(guarded: Guarded) -> Auth:
+    signer = keys.Signer(Ed25519PrivateKey.generate())
+    tokens = Tokens(guarded.api.store)
+    (admin,) = tokens.all()
+    return Auth(signer, tokens, admin, lambda: "")
+
+
+def test_secrets_are_used_by_who_may_and_shown_to_nobody(guarded: Guarded, tmp_path: Path) -> None:
+    """A config may refer to a secret that its author may read; a missing one is named; no answer or file has a value."""
+    secret = "tiger-42"
+
+    def call(path: str, user: str = "owner", **body: str) -> TestResponse:
+        return guarded.call("POST", f"/api/2.0/secrets/{path}", user, [], json=body)
+
+    assert call("scopes/create", scope="prod").get_json() == {}
+    assert call("scopes/create", scope="prod").get_json()["error_code"] == "RESOURCE_ALREADY_EXISTS"
+    assert call("put", scope="prod", key="db", string_value=secret).get_json() == {}
+    assert call("put", "stranger", scope="prod", key="db", string_value="x").status_code == 404
+    answers = [
+        guarded.call("GET", "/api/2.0/secrets/list?scope=prod", "owner"),
+        guarded.call("GET", "/api/2.0/secrets/get?scope=prod&key=db", "owner"),
+        guarded.call("POST", "/api/2.0/secrets/put", "owner", data=f'{{"string_value": "{secret}'),
+        call("put", scope="prod", key="/", string_value=secret),
+        call("put", scope="prod", key="db", string_value=secret, bytes_value="!"),
+        call("put", scope="prod", key="db", bytes_value=f"{secret}!"),
+    ]
+
+    def create(name: str, user: str, value: str) -> TestResponse:
+        body: dict[str, Any] = {"name": name, "config": config()}
+        body["config"]["served_entities"][0]["environment_vars"] = {"DB": value}
+        return guarded.call("POST", EP, user, [], json=body)
+
+    made = create("s", "owner", "{{secrets/prod/db}}")
+    assert made.get_json()["pending_config"]["served_models"][0]["environment_vars"] == {"DB": "{{secrets/prod/db}}"}
+    missing = create("t", "owner", "{{secrets/prod/gone}}")
+    assert (missing.status_code, missing.get_json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert "{{secrets/prod/gone}}" in missing.get_json()["message"]
+    assert create("t", "stranger", "{{secrets/prod/db}}").status_code == 403
+    assert call("acls/put", scope="prod", principal="stranger", permission="READ").get_json() == {}
+    assert create("t", "stranger", "{{secrets/prod/db}}").status_code == 200
+    assert call("put", "stranger", scope="prod", key="db", string_value="x").status_code == 403
+    assert all(secret not in answer.get_data(as_text=True) for answer in [*answers, made])
+    guarded.api.store.close()
+    assert all(secret.encode() not in file.read_bytes() for file in tmp_path.glob("wye.db*"))
+
+
+def test_a_secret_cannot_be_moved_to_where_others_may_read_it(guarded: Guarded, tmp_path: Path) -> None:
+    """Its place is part of what is encrypted, and without the key's file there is no value."""
+    store = Secrets(guarded.api.store, keys.secrets_key(tmp_path / "keys"))
+    store.make_scope("a", "owner")
+    store.put("a", "k", b"v", 1)
+    assert store.value("a", "k") == b"v"
+    with guarded.api.store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE secrets SET key = 'moved'")
+    assert store.value("a", "moved") is None
+    assert Secrets(guarded.api.store, keys.secrets_key(tmp_path / "other")).value("a", "moved") is None

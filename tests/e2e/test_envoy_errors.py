@@ -1,0 +1,138 @@
+"""Every error that Envoy makes by itself, on a real Envoy: the status, the code, JSON, a request id, when to try again."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from controlplane.domain import Address
+from tests.e2e.envoy_alone import EnvoyAlone, echo
+
+PREDICT = "/serving-endpoints/{}/invocations"
+
+
+@pytest.fixture(scope="module")
+def asked() -> threading.Event:
+    """Set when the backend `silent` has a request."""
+    return threading.Event()
+
+
+@pytest.fixture(scope="module")
+def envoy(short_dir: Path, asked: threading.Event) -> Iterator[EnvoyAlone]:
+    """Envoy without tokens and with small limits, and an endpoint for each way to fail."""
+    alone = EnvoyAlone(short_dir / "errors", request_timeout=1.0, max_requests=1, max_body=1000)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    alone.endpoint("good", alone.backend(short_dir / "good.sock", echo))
+    alone.endpoint("silent", alone.backend(short_dir / "silent.sock", silent))
+    alone.endpoint("hangs-up", alone.backend(short_dir / "hangs-up.sock", hangs_up))
+    alone.endpoint("nobody", Address(path=str(short_dir / "nobody.sock")))
+    alone.endpoint("empty")
+    yield alone
+    alone.close()
+
+
+def told(answer: httpx.Response, status: int, code: str, *, again: bool = False) -> None:
+    """The answer is this error, in the API's shape."""
+    assert (answer.status_code, answer.json().get("error_code")) == (status, code), answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert len(answer.json()["message"]) > 20
+    assert answer.json()["details"][0]["request_id"] == answer.headers["x-request-id"]
+    assert ("retry-after" in answer.headers) == again
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", PREDICT.format("unknown")),
+        ("POST", "/serving-endpoints/good/served-models/unknown/invocations"),
+        ("GET", PREDICT.format("good")),
+        ("POST", "/serving-endpoints/good"),
+        ("POST", PREDICT.format("good") + "/more"),
+        ("GET", "/"),
+        ("GET", "/a"),
+        ("GET", "/nothing/here?a=b"),
+        ("POST", "/serving-endpoints//good///"),
+    ],
+)
+def test_what_is_not_there_is_404(envoy: EnvoyAlone, method: str, path: str) -> None:
+    """Unknown endpoints, served models, paths and methods."""
+    told(envoy.client.request(method, path), 404, "RESOURCE_DOES_NOT_EXIST")
+
+
+def test_a_path_that_hides_slashes_is_refused(envoy: EnvoyAlone) -> None:
+    """What the scope is found by and what the route is matched with must be the same path."""
+    answer = envoy.post("/serving-endpoints/good%2Finvocations")
+    assert (answer.status_code, answer.json()["error_code"]) == (400, "BAD_REQUEST")
+
+
+def test_a_body_over_the_limit_is_413(envoy: EnvoyAlone) -> None:
+    """A body of just the limit passes."""
+    assert envoy.client.post(PREDICT.format("good"), content=b"x" * 1000).status_code == 200
+    told(envoy.client.post(PREDICT.format("good"), content=b"x" * 1001), 413, "BAD_REQUEST")
+
+
+def test_a_body_that_does_not_say_its_length_is_counted(envoy: EnvoyAlone) -> None:
+    """Sent in chunks, it is refused as soon as it is too long."""
+    head = f"POST {PREDICT.format('silent')} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", envoy.settings.port)) as connection:
+        connection.sendall(head.encode() + b"".join(b"258\r\n%s\r\n" % (b"x" * 600) for _ in range(2)))
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_model_that_is_too_slow_is_504(envoy: EnvoyAlone) -> None:
+    """After the time that a prediction may take."""
+    told(envoy.post(PREDICT.format("silent")), 504, "DEADLINE_EXCEEDED")
+
+
+def test_more_requests_than_a_model_may_have_are_429(envoy: EnvoyAlone, asked: threading.Event) -> None:
+    """Envoy's overload is told as what it is, with the time after which to try again."""
+    asked.clear()
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(envoy.post, PREDICT.format("silent"))
+        assert asked.wait(10)
+        told(envoy.post(PREDICT.format("silent")), 429, "REQUEST_LIMIT_EXCEEDED", again=True)
+        told(first.result(), 504, "DEADLINE_EXCEEDED")
+
+
+@pytest.mark.parametrize("endpoint", ["empty", "nobody", "hangs-up"])
+def test_a_replica_that_is_not_there_is_503(envoy: EnvoyAlone, endpoint: str) -> None:
+    """None listed, none listening, or one that goes away with the request; clients may try again."""
+    told(envoy.post(PREDICT.format(endpoint)), 503, "TEMPORARILY_UNAVAILABLE", again=True)
+
+
+def test_a_control_plane_that_is_down_is_503(envoy: EnvoyAlone) -> None:
+    """Its paths say so, and that models go on serving."""
+    answer = envoy.client.get("/api/2.0/serving-endpoints")
+    told(answer, 503, "TEMPORARILY_UNAVAILABLE", again=True)
+    assert "models go on serving" in answer.json()["message"]
+
+
+def test_what_clients_ask_for_at_start_needs_nobody(envoy: EnvoyAlone) -> None:
+    """`.well-known/databricks-config` is answered by Envoy alone, with a workspace id that is digits."""
+    answer = envoy.client.get("/.well-known/databricks-config")
+    assert (answer.status_code, answer.json()) == (200, {"workspace_id": "1"})
+
+
+def test_headers_that_only_envoy_may_set_do_not_pass(envoy: EnvoyAlone, short_dir: Path) -> None:
+    """Also without tokens, nobody can tell the control plane who they are."""
+    envoy.backend(short_dir / "errors" / "api.sock", echo)
+    seen = envoy.client.get("/api/2.0/x", headers={"x-wye-user": "root", "X-Wye-Groups": '["admins"]', "x-other": "1"})
+    assert "x-other" in seen.json()
+    assert not any(name.startswith("x-wye") for name in seen.json())
