@@ -105,6 +105,8 @@ def reports(node_id: str, request: _Request) -> tuple[LoadReport, ...]:
     """What the request says of each cluster that has or had requests in its interval."""
     found = []
     for stats in request.clusters:
+        if not stats.localities and not stats.dropped:
+            continue  # most of ten thousand endpoints, each second
         report = LoadReport(
             node_id=node_id,
             cluster=stats.cluster,
