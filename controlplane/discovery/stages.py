@@ -213,6 +213,7 @@ class Stages:
             if not self._may_leave(TypeUrl.ENDPOINTS, name):
                 # The cluster was changed and then removed, but has to stay for now: it needs the hosts that it had.
                 resource = self._endpoints.get(name)
+                self._lingering.setdefault(TypeUrl.ENDPOINTS, set()).add(name)
             if resource is None:
                 subscription.forced.discard(name)
                 subscription.asked.discard(name)

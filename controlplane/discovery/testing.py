@@ -155,6 +155,7 @@ class FakeEnvoy:
             await asyncio.gather(self._reader, return_exceptions=True)
             await self._channel.close(None)
             self._reader = self._channel = None
+            self.ended = grpc.StatusCode.CANCELLED
 
     async def __aenter__(self) -> Self:
         await self.connect()
