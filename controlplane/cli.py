@@ -51,6 +51,10 @@ cli.register(
 cli.register("split", "controlplane.commands.split:split", "Change an endpoint's traffic percentages and nothing else.")
 cli.register("query", "controlplane.commands.query:query", "Send a request to an endpoint and print its predictions.")
 cli.register("settings", "controlplane.commands.settings:settings", "List every setting of `wye up`.")
+cli.register(
+    "apply", "controlplane.commands.apply:apply", "Create or update endpoints, so that they are what a file says."
+)
+cli.register("logs", "controlplane.commands.logs:logs", "Print what a served model's replicas have printed.")
 cli.register("package", "controlplane.commands.package:package", "Make one registered model of several.")
 cli.register("tokens", "controlplane.commands.tokens:tokens", "Make, list and revoke tokens.")
 

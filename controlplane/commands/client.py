@@ -66,6 +66,28 @@ class Client:
         """Replace an endpoint's config; answers the endpoint with that config pending."""
         return self._json("PUT", f"{ENDPOINTS}/{_segment(name)}/config", config)
 
+    def put(self, name: str, body: Json, *, dry_run: bool = False) -> Json:
+        """Create or update an endpoint; with `dry_run`, only tell what that would do."""
+        return self._json("PUT", f"{ENDPOINTS}/{_segment(name)}{'?dry_run=true' if dry_run else ''}", body)
+
+    def rollback(self, name: str, version: int | None) -> Json:
+        """Go back to an earlier config version, the one before when none is named."""
+        body = {} if version is None else {"config_version": version}
+        return self._json("POST", f"{ENDPOINTS}/{_segment(name)}/config:rollback", body)
+
+    def cancel(self, name: str) -> Json:
+        """Call off the update that is in progress."""
+        return self._json("POST", f"{ENDPOINTS}/{_segment(name)}/config:cancel", {})
+
+    def history(self, name: str) -> Json:
+        """Every config version there was, as `{"config_versions": […]}`."""
+        return self._json("GET", f"{ENDPOINTS}/{_segment(name)}/config-versions")
+
+    def logs(self, name: str, served: str, kind: str, version: int | None) -> Json:
+        """What a served model's replicas printed (`logs`), or how their environment was built (`build-logs`)."""
+        query = "" if version is None else f"?config_version={version}"
+        return self._json("GET", f"{ENDPOINTS}/{_segment(name)}/served-models/{_segment(served)}/{kind}{query}")
+
     def delete(self, name: str) -> Json:
         """Delete an endpoint."""
         return self._json("DELETE", f"{ENDPOINTS}/{_segment(name)}")

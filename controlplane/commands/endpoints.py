@@ -1,4 +1,4 @@
-"""`wye endpoints`: list, get, create, update, delete."""
+"""`wye endpoints`: list, get, create, update, delete; history, rollback, cancel."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from controlplane.commands.request import (
 )
 from controlplane.commands.session import Session, connected, endpoint_name
 from controlplane.commands.view import (
+    HISTORY,
     LIST,
     STATUS,
     detail_rows,
     endpoint_view,
     endpoint_views,
+    history_rows,
     list_rows,
     status_rows,
 )
@@ -159,6 +161,46 @@ def update(
         raise click.UsageError("give --entity or -f; to change only percentages, use `wye split`")
     with session.client() as client:
         follow(session, client, client.update_config(name, config), wait=wait, timeout=timeout)
+
+
+@endpoints.command()
+@endpoint_name
+@connected
+def history(session: Session, name: str) -> None:
+    """Show every config version there was, and what became of it."""
+    with session.client() as client:
+        body = client.history(name)
+    if session.as_json:
+        write_json(body)
+    else:
+        write_table(HISTORY, history_rows(body))
+
+
+@endpoints.command()
+@endpoint_name
+@click.option("--version", type=click.IntRange(min=1), metavar="N", help="The config version to go back to.")
+@waiting
+@connected
+def rollback(session: Session, name: str, *, version: int | None, wait: bool, timeout: float) -> None:
+    """Go back to the config that served before the present one, or to --version.
+
+    It becomes a new config version; `wye endpoints history NAME` shows which there are.
+    """
+    with session.client() as client:
+        follow(session, client, client.rollback(name, version), wait=wait, timeout=timeout)
+
+
+@endpoints.command()
+@endpoint_name
+@connected
+def cancel(session: Session, name: str) -> None:
+    """Call off the update in progress; what served before goes on."""
+    with session.client() as client:
+        body = client.cancel(name)
+    if session.as_json:
+        write_json(body)
+    else:
+        write_table(STATUS, status_rows([endpoint_view(body)]))
 
 
 @endpoints.command()

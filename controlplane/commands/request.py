@@ -157,6 +157,27 @@ def read_document(file: IO[bytes]) -> Json:
     return document
 
 
+def read_documents(file: IO[bytes]) -> list[Json]:
+    """The endpoints in a file: one JSON object, or YAML documents; raises UsageError with what is wrong with which.
+
+    Each names its endpoint and is a create request, or what `endpoints get -o json` printed.
+    """
+    name = file_name(file)
+    try:
+        text = file.read().decode()
+        found = [json.loads(json.dumps(each, default=str)) for each in yaml.safe_load_all(text) if each is not None]
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{name} is not UTF-8 text") from error
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise click.UsageError(f"{name} is not YAML: {error}") from error
+    if not found:
+        raise click.UsageError(f"{name} holds no endpoint")
+    for number, document in enumerate(found, 1):
+        if not isinstance(document, dict) or not isinstance(document.get("name"), str) or not document["name"]:
+            raise click.UsageError(f"document {number} of {name} has to be an object with the endpoint's name")
+    return found
+
+
 def _is_config(document: Json) -> bool:
     return any(field in document for field in ("served_entities", "served_models", "traffic_config"))
 

@@ -131,6 +131,7 @@ DETAILS = (
 )
 
 LIST = Layout(("NAME", "READY", "UPDATE", "SERVED ENTITIES"))
+HISTORY = Layout(("VERSION", "RESULT", "BEGAN", "SERVED ENTITIES", "TRAFFIC"))
 STATUS = Layout(
     headers=("ENDPOINT", "READY", "UPDATE", "CONFIG", "ENTITY", "MODEL", "TRAFFIC", "DEPLOYMENT", "MESSAGE"),
     group=4,
@@ -167,6 +168,29 @@ def list_rows(views: Iterable[EndpointView]) -> list[Row]:
 def _summary(view: EndpointView) -> str:
     shown = view.active or view.pending
     return ", ".join(f"{entity.name} ({entity.registered})" for entity in shown.entities) if shown else ""
+
+
+def history_rows(body: Json) -> list[Row]:
+    """One row a config version, oldest first."""
+    rows: list[Row] = []
+    for past in _objects(body.get("config_versions")):
+        config = _config(past)
+        result = _text(_object(past.get("state")).get("config_update"))
+        began = past.get("start_time")
+        rows.append(
+            (
+                _text(past.get("config_version")),
+                _RESULTS.get(result, result),
+                _moment(began) if isinstance(began, int) else "",
+                ", ".join(f"{entity.name} ({entity.registered})" for entity in config.entities) if config else "",
+                " ".join(f"{entity.name}={entity.traffic}" for entity in config.entities) if config else "",
+            )
+        )
+    return rows
+
+
+#: In a history NOT_UPDATING says that the update came to its end.
+_RESULTS = {"NOT_UPDATING": "APPLIED"}
 
 
 def status_rows(views: Iterable[EndpointView]) -> list[Row]:

@@ -150,9 +150,12 @@ def asks_for(
     traffic: Iterable[TrafficRoute],
     echoed: tuple[tuple[str, str], ...],
 ) -> bool:
-    """True when the config that serves, or is about to, is what these ask for: an update would change nothing."""
+    """True when the config that serves, or is about to, is what these ask for: an update would change nothing.
+
+    After an update that failed or was canceled it is never so: the next one clears that away.
+    """
     config = endpoint.pending if endpoint.update is UpdateState.IN_PROGRESS else endpoint.active
-    if config is None:
+    if config is None or endpoint.update in {UpdateState.UPDATE_FAILED, UpdateState.UPDATE_CANCELED}:
         return False
     present = tuple(entity.spec for entity in config.entities), config.traffic, config.echoed
     return present == (tuple(specs), tuple(traffic), echoed)
