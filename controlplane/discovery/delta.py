@@ -39,11 +39,15 @@ class DeltaSubscription(Subscription):
         self.owes_reply = self.wild
         self.known = dict(request.initial)
         self.acked = dict(request.initial)
-        self.dirty |= self.known.keys() | self.names
+        # Only what differs: a client that comes back to a restarted control plane has nearly everything.
+        self.dirty |= {name for name, version in self.known.items() if not self._is_current(name, version, have)}
+        self.dirty |= (have.keys() | self.names if self.wild else self.names) - self.known.keys()
         self.asked |= self.names - self.known.keys()
-        if self.wild:
-            self.dirty |= have.keys()
         self.force(must_send)
+
+    def _is_current(self, name: str, version: str, have: Resources) -> bool:
+        resource = have.get(name)
+        return resource is not None and resource.version == version and self.wants(name)
 
     def _unsubscribe(self, unsubscribe: set[str]) -> frozenset[str]:
         named = unsubscribe & self.names

@@ -18,7 +18,7 @@ class References:
 
     def __init__(self) -> None:
         #: Key -> (number of the response, clusters referred to), oldest first. Absent: refers to nothing.
-        self._live: dict[Key, list[tuple[int, frozenset[str]]]] = {}
+        self._live: dict[Key, tuple[tuple[int, frozenset[str]], ...]] = {}
         self._uses: dict[str, int] = {}
         #: What the client brought along from an earlier stream in a version we have never seen.
         self._unknown: set[Key] = set()
@@ -41,14 +41,10 @@ class References:
 
     def sent(self, key: Key, seq: int, refs: frozenset[str]) -> None:
         """Response `seq` carries a new version of `key` (or its removal, which refers to nothing)."""
-        versions = self._live.get(key)
-        if versions is None:
-            if not refs and key not in self._unknown:
-                return
-            versions = self._live[key] = []
-        versions.append((seq, refs))
-        for cluster in refs:
-            self._uses[cluster] = self._uses.get(cluster, 0) + 1
+        versions = self._live.get(key, ())
+        if refs or versions:
+            self._live[key] = (*versions, (seq, refs))
+            self._use(refs)
 
     def replace(self, key: Key, refs: frozenset[str]) -> frozenset[str]:
         """What the latest version of `key` refers to is now known to be `refs`; clusters that nothing uses any more."""
@@ -60,40 +56,42 @@ class References:
         seq, before = versions[-1]
         if before == refs:
             return _NOTHING
-        for cluster in refs:
-            self._uses[cluster] = self._uses.get(cluster, 0) + 1
-        versions[-1] = (seq, refs)
+        self._live[key] = (*versions[:-1], (seq, refs))
+        self._use(refs)
         return self._release(before)
 
     def acked(self, key: Key, seq: int) -> frozenset[str]:
         """The client uses what response `seq` carried, and nothing older; clusters that nothing uses any more."""
         self._unknown.discard(key)
         versions = self._live.get(key)
-        if versions is None:
+        if versions is None or versions[0][0] == seq:
             return _NOTHING
-        older = [refs for number, refs in versions if number < seq]
-        self._keep(key, [version for version in versions if version[0] >= seq])
-        return self._release(cluster for refs in older for cluster in refs)
+        self._keep(key, tuple(version for version in versions if version[0] >= seq))
+        return self._release(cluster for number, refs in versions if number < seq for cluster in refs)
 
     def rejected(self, key: Key, seq: int) -> frozenset[str]:
         """The client does not use what response `seq` carried; clusters that nothing uses any more."""
         versions = self._live.get(key)
         if versions is None:
             return _NOTHING
-        refused = [refs for number, refs in versions if number == seq]
-        self._keep(key, [version for version in versions if version[0] != seq])
-        return self._release(cluster for refs in refused for cluster in refs)
+        self._keep(key, tuple(version for version in versions if version[0] != seq))
+        return self._release(cluster for number, refs in versions if number == seq for cluster in refs)
 
     def gone(self, key: Key) -> frozenset[str]:
         """The client does not have `key` any more; clusters that nothing uses any more."""
         self._unknown.discard(key)
         return self._release(cluster for _, refs in self._live.pop(key, ()) for cluster in refs)
 
-    def _keep(self, key: Key, versions: list[tuple[int, frozenset[str]]]) -> None:
+    def _keep(self, key: Key, versions: tuple[tuple[int, frozenset[str]], ...]) -> None:
         if any(refs for _, refs in versions):
             self._live[key] = versions
         else:
             del self._live[key]
+
+    def _use(self, clusters: frozenset[str]) -> None:
+        uses = self._uses
+        for cluster in clusters:
+            uses[cluster] = uses.get(cluster, 0) + 1
 
     def _release(self, clusters: Iterable[str]) -> frozenset[str]:
         freed = set()

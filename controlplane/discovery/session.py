@@ -211,7 +211,7 @@ class Session:
         for name in reaction.forgotten:
             self._rejections.pop((type_url, name), None)
         for settled in reaction.settled:
-            for name, version in settled.acked.items():
+            for name, version in settled.acked.items() if self._rejections else ():
                 if version is not None:
                     self._rejections.get((type_url, name), {}).pop(version, None)
             if settled.message is None:

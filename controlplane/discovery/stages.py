@@ -154,14 +154,13 @@ class Stages:
 
     def sent(self, draft: Draft, seq: int) -> None:
         """The draft is on its way as response `seq`."""
-        for resource in draft.puts:
-            key = (draft.type_url, resource.name)
-            if draft.type_url == TypeUrl.CLUSTER:
-                self._follow_with_endpoints(resource.name)
-            elif draft.type_url == TypeUrl.ENDPOINTS:
-                self._endpoints[resource.name] = resource
-            else:
-                self._references.sent(key, seq, resource.refs)
+        if draft.type_url == TypeUrl.CLUSTER:
+            self._follow_with_endpoints([resource.name for resource in draft.puts])
+        elif draft.type_url == TypeUrl.ENDPOINTS:
+            self._endpoints.update((resource.name, resource) for resource in draft.puts)
+        else:
+            for resource in draft.puts:
+                self._references.sent((draft.type_url, resource.name), seq, resource.refs)
         for name in draft.removed:
             if draft.type_url == TypeUrl.ENDPOINTS:
                 self._endpoints.pop(name, None)
@@ -207,7 +206,8 @@ class Stages:
     ) -> tuple[Resource | None, bool]:
         """The resource if it is to be sent now, or True if its absence is to be told now."""
         key = (subscription.type_url, name)
-        self._unhold(key)
+        if self._held:
+            self._unhold(key)
         resource = have.get(name)
         if resource is None and subscription.type_url == TypeUrl.ENDPOINTS and name in subscription.forced:
             if not self._may_leave(TypeUrl.ENDPOINTS, name):
@@ -264,6 +264,8 @@ class Stages:
         if not clusters.wild:
             # A client that takes clusters by name (gRPC) asks for them when it has the route.
             return frozenset()
+        if clusters.acked.keys() >= refs and clusters.known.keys() >= refs:
+            return frozenset()
         return frozenset(ref for ref in refs if ref not in clusters.acked or ref not in clusters.known)
 
     def _removable(self, subscription: Subscription) -> list[str]:
@@ -290,10 +292,11 @@ class Stages:
         return True
 
     def _settled(self, type_url: str, settled: Settled) -> None:
-        for name in settled.acked:
-            if type_url == TypeUrl.CLUSTER:
+        if type_url == TypeUrl.CLUSTER and self._waiting:
+            for name in settled.acked:
                 self._release(name)
-            elif type_url != TypeUrl.ENDPOINTS:
+        elif type_url not in _REFERRED_TO:
+            for name in settled.acked:
                 self._freed(self._references.acked((type_url, name), settled.seq))
         if type_url not in _REFERRED_TO:
             for name in settled.rejected:
@@ -360,9 +363,9 @@ class Stages:
             self._subscriptions[type_url].dirty |= names
             self._lingering[type_url] = lingering - names
 
-    def _follow_with_endpoints(self, cluster: str) -> None:
+    def _follow_with_endpoints(self, clusters: Sequence[str]) -> None:
         endpoints = self._subscriptions.get(TypeUrl.ENDPOINTS)
         if endpoints is None:
-            self._endpoints_due.add(cluster)
+            self._endpoints_due.update(clusters)
         else:
-            endpoints.force((cluster,))
+            endpoints.force(clusters)

@@ -137,15 +137,13 @@ class Subscription:
         entries: dict[str, str | None] = {}
         for resource in puts:
             self.known[resource.name] = entries[resource.name] = resource.version
-            self.forced.discard(resource.name)
-            self.asked.discard(resource.name)
         for name in removed:
             entries[name] = None
             self.known.pop(name, None)
             self.acked.pop(name, None)
             self.departing[name] = seq
-            self.forced.discard(name)
-            self.asked.discard(name)
+        self.forced -= entries.keys()
+        self.asked -= entries.keys()
         self.owes_reply = self.resuming = False
         self.in_flight[nonce] = Sent(seq, generation, entries)
         return puts, removed
@@ -184,6 +182,8 @@ class Subscription:
         return Settled(sent.seq, rejected=rejected, unclear=unclear, message=error)
 
     def _end_departures(self, sent: Sent) -> None:
+        if not self.departing:
+            return
         for name, version in sent.entries.items():
             if version is None and self.departing.get(name) == sent.seq:
                 del self.departing[name]

@@ -43,9 +43,7 @@ CASES = {
     "a star is everything": Case((delta("*"),), wild=True, dirty=ALL, owes_reply=True),
     "names are those names": Case((delta("a", "x"),), names={"a", "x"}, dirty={"a", "x"}),
     "an empty name is none": Case((delta("", "a"),), names={"a"}, dirty={"a"}),
-    "a first request believes what the client has": Case(
-        (delta("a", initial={"a": A.version}),), names={"a"}, dirty={"a"}
-    ),
+    "a first request believes what the client has": Case((delta("a", initial={"a": A.version}),), names={"a"}),
     "a later one sends it again": Case((delta("a"), delta("a")), names={"a"}, dirty={"a"}, forced={"a"}),
     "a name beside everything": Case((delta(), delta("a")), wild=True, names={"a"}, dirty={"a"}, forced={"a"}),
     "everything, later": Case((delta("a"), delta("*")), wild=True, names={"a"}, dirty=ALL, forced=ALL, owes_reply=True),
