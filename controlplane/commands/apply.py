@@ -29,7 +29,7 @@ CHANGES = Layout(("ENDPOINT", "WHAT", "BEFORE", "AFTER"))
 @waiting
 @connected
 def apply(session: Session, *, file: IO[bytes], dry_run: bool, wait: bool, timeout: float) -> None:
-    """Create or update endpoints, so that they are what FILE says.
+    """Create or update endpoints, so that they are what a file says.
 
     What a document leaves out stays as it is; what is so already is left alone. Documents are applied in their order,
     and the first that fails ends it.
