@@ -54,7 +54,11 @@ cli.register("settings", "controlplane.commands.settings:settings", "List every 
 cli.register(
     "apply", "controlplane.commands.apply:apply", "Create or update endpoints, so that they are what a file says."
 )
-cli.register("logs", "controlplane.commands.logs:logs", "Print what a served model's replicas have printed.")
+cli.register(
+    "logs",
+    "controlplane.commands.logs:logs",
+    "Print the last lines of a served model's replicas, each after the replica's id.",
+)
 cli.register("package", "controlplane.commands.package:package", "Make one registered model of several.")
 cli.register("tokens", "controlplane.commands.tokens:tokens", "Make, list and revoke tokens.")
 
