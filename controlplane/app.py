@@ -99,6 +99,10 @@ async def run(settings: Settings) -> None:
         """For the API's threads: who has not acknowledged it when the patience is over, "" when all have."""
         return "; ".join(asyncio.run_coroutine_threadsafe(applied, loop).result().waiting)
 
+    def permissions_applied(endpoint: Endpoint) -> str:
+        """Without tokens there is nobody to keep out, and Envoy is told nothing."""
+        return waited_for(supervisor.wait_permitted(endpoint, PATIENCE)) if made else ""
+
     auth = None
     if made:
         tokens.add(made.admin)
@@ -120,7 +124,7 @@ async def run(settings: Settings) -> None:
             status=status,
             auth=auth,
             secrets=secrets,
-            permissions_applied=lambda endpoint: waited_for(supervisor.wait_permitted(endpoint, PATIENCE)),
+            permissions_applied=permissions_applied,
         )
     )
     api = serve_api(app, Address.parse(settings.api_address), settings.api_threads)

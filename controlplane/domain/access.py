@@ -87,9 +87,11 @@ def permission_of(caller: Caller, creator: str, grants: Iterable[Grant]) -> Perm
 
 
 def audience(creator: str, grants: Iterable[Grant]) -> Audience:
-    """Who may query an endpoint that `creator` made."""
+    """Who may query an endpoint that `creator` made; equal when the same callers may."""
     users, groups = {creator}, {ADMINS}
     for grant in grants:
         if grant.permission.includes(Permission.CAN_QUERY):
             (groups if grant.kind is PrincipalKind.GROUP else users).add(grant.name)
+    if EVERYONE in groups:
+        return Audience((), (EVERYONE,))
     return Audience(tuple(sorted(users)), tuple(sorted(groups)))

@@ -110,23 +110,24 @@ class Supervisor:
 
     async def wait_permitted(self, endpoint: Endpoint, patience: float) -> Verdict:
         """Return when every Envoy lets query the endpoint who may, and nobody else, or when the patience is over."""
-        verdict = Verdict(done=False, waiting=("the endpoint's routes are not published yet",))
         changes = self._hub.subscribe()
         try:
             async with asyncio.timeout(patience):
-                while not verdict.done:
-                    record = self._records.get(endpoint.id)
-                    if record and record.published and record.published.view.may_query == endpoint.may_query:
-                        routes = {key: at for key, at in record.targets.items() if key[0] == TypeUrl.ROUTES}
-                        verdict = self._hub.applied(routes, include_lost=True)
-                    if not verdict.done:
-                        await changes.wait()
-                        changes.take()
+                while not (verdict := self._permitted(endpoint)).done:
+                    await changes.wait()  # other permissions are other routes, so there is something to acknowledge
+                    changes.take()
+                return verdict
         except TimeoutError:
-            pass
+            return self._permitted(endpoint)
         finally:
             changes.close()
-        return verdict
+
+    def _permitted(self, endpoint: Endpoint) -> Verdict:
+        record = self._records.get(endpoint.id)
+        if record is None or record.published is None or record.published.view.may_query != endpoint.may_query:
+            return Verdict(done=False, waiting=("the endpoint's routes are not published yet",))
+        routes = {key: version for key, version in record.targets.items() if key[0] == TypeUrl.ROUTES}
+        return self._hub.applied(routes, include_lost=True)
 
     async def run(self) -> None:
         """Carry out what is stored, and then every change, until cancelled."""

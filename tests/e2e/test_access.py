@@ -214,3 +214,13 @@ def test_what_a_user_has_set_is_not_lost_at_an_update(wye: Wye, endpoint: dict[s
     token, _ = new_token(wye, "alice")
     assert json.loads(call(wye, token, "/serving-endpoints/private/invocations").text) == {"predictions": [42.0]}
     assert wye.client.put(path, json={}).status_code == 200
+
+
+def test_grants_that_change_nothing_for_envoy_are_answered_at_once(wye: Wye, endpoint: dict[str, Any]) -> None:
+    """To view only, to one who is let in already, or the same again: there is no acknowledgement to wait for."""
+    path = f"/api/2.0/permissions/serving-endpoints/{endpoint['id']}"
+    everybody, alice = {"group_name": "users"}, {"user_name": "alice"}
+    query, view = {"permission_level": "CAN_QUERY"}, {"permission_level": "CAN_VIEW"}
+    for acl in ([], [alice | view], [everybody | query], [everybody | query, alice | query], [everybody | query], []):
+        answer = wye.client.put(path, json={"access_control_list": acl})
+        assert answer.status_code == 200, answer.text
