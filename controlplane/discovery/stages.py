@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from controlplane.discovery.references import References
 from controlplane.discovery.subscription import Reaction, Settled, Subscription
+from controlplane.discovery.waiting import Waiting
 from controlplane.translate.resource import Resource, TypeUrl
 from controlplane.translate.snapshot import Key, Snapshot
 
@@ -68,9 +69,7 @@ class Stages:
         self._references = References()
         #: The client has clusters from an earlier stream, and may not have told yet which routes.
         self._catching_up = False
-        #: What is held back, and the clusters it waits for; and the same by cluster.
-        self._held: dict[Key, frozenset[str]] = {}
-        self._waiting: dict[str, set[Key]] = {}
+        self._waiting = Waiting()
         #: Removals that wait until nothing needs them, by type.
         self._lingering: dict[str, set[str]] = {}
         #: The endpoints that the client has.
@@ -80,11 +79,11 @@ class Stages:
 
     def missing(self, key: Key) -> frozenset[str]:
         """The clusters that `key` is held back for."""
-        return self._held.get(key, frozenset())
+        return self._waiting.missing(key)
 
     def held(self, type_url: str) -> int:
         """How many resources of the type are held back."""
-        return sum(1 for held, _ in tuple(self._held) if held == type_url)
+        return len(self._waiting.names(type_url))
 
     def endpoints_due(self, names: Sequence[str]) -> frozenset[str]:
         """Of the endpoints that the client's first request names, those it must be sent even if it has them.
@@ -101,7 +100,7 @@ class Stages:
         """The client has these from an earlier stream."""
         if type_url == TypeUrl.CLUSTER:
             self._catching_up = bool(versions)
-            for cluster in list(self._waiting):
+            for cluster in self._waiting.clusters:
                 self._release(cluster)
         for name, version in versions.items():
             resource = have.get(name)
@@ -118,13 +117,12 @@ class Stages:
 
     def react(self, type_url: str, reaction: Reaction) -> None:
         """Take what a request meant: what was held back for it may go now."""
-        complete = self._references.complete
         for settled in reaction.settled:
             self._settled(type_url, settled)
         for name in reaction.forgotten:
-            self._unhold((type_url, name))
+            self._waiting.drop((type_url, name))
             self._forget((type_url, name))
-        self._completed(complete)
+        self._look_at_freed()
         if reaction.settled:
             if self._catching_up:
                 # A client says all that it has before it answers anything on a new stream.
@@ -142,6 +140,7 @@ class Stages:
         while any(subscription.has_work for subscription in self._subscriptions.values()):
             for type_url in self._ordered():
                 draft = self._draft_puts(self._subscriptions[type_url], snapshot)
+                self._look_at_freed()
                 if draft is not None:
                     return draft
             for type_url in _REMOVE_ORDER:
@@ -206,8 +205,8 @@ class Stages:
     ) -> tuple[Resource | None, bool]:
         """The resource if it is to be sent now, or True if its absence is to be told now."""
         key = (subscription.type_url, name)
-        if self._held:
-            self._unhold(key)
+        if self._waiting:
+            self._waiting.drop(key)
         resource = have.get(name)
         if resource is None and subscription.type_url == TypeUrl.ENDPOINTS and name in subscription.forced:
             if not self._may_leave(TypeUrl.ENDPOINTS, name):
@@ -231,13 +230,11 @@ class Stages:
         if subscription.known.get(name) == resource.version and name not in subscription.forced:
             # A scope's bytes do not say which clusters it leads to, so that may change without a new version.
             if subscription.type_url not in _REFERRED_TO:
-                complete = self._references.complete
-                self._freed(self._references.replace(key, resource.refs))
-                self._completed(complete)
+                self._references.replace(key, resource.refs)
             return None, False
         missing = self._missing(subscription.type_url, resource.refs)
         if missing:
-            self._hold(key, missing)
+            self._waiting.hold(key, missing)
             return None, False
         return resource, False
 
@@ -297,62 +294,44 @@ class Stages:
                 self._release(name)
         elif type_url not in _REFERRED_TO:
             for name in settled.acked:
-                self._freed(self._references.acked((type_url, name), settled.seq))
+                self._references.acked((type_url, name), settled.seq)
         if type_url not in _REFERRED_TO:
             for name in settled.rejected:
-                self._freed(self._references.rejected((type_url, name), settled.seq))
+                self._references.rejected((type_url, name), settled.seq)
 
     def _release(self, cluster: str) -> None:
-        """What waited for the cluster is looked at again."""
-        for type_url, name in self._waiting.pop(cluster, ()):
+        """What waits for the cluster is looked at again."""
+        for type_url, name in self._waiting.waiting_for(cluster):
             self._subscriptions[type_url].dirty.add(name)
-
-    def _hold(self, key: Key, missing: frozenset[str]) -> None:
-        self._held[key] = missing
-        for cluster in missing:
-            self._waiting.setdefault(cluster, set()).add(key)
 
     def _may_resume(self, subscription: Subscription, have: Mapping[str, Resource]) -> bool:
         """Whether a first response would be complete; if not, all of it is held back, for what it lacks is deleted."""
         type_url = subscription.type_url
-        subscription.dirty |= {name for held, name in self._held if held == type_url}
+        subscription.dirty |= self._waiting.names(type_url)
         names = [name for name in sorted(subscription.dirty) if name in have and subscription.wants(name)]
         missing = frozenset[str]().union(*(self._missing(type_url, have[name].refs) for name in names))
         if not missing:
             subscription.owes_reply = True
             return True
         for name in subscription.dirty:
-            self._unhold((type_url, name))
+            self._waiting.drop((type_url, name))
         for name in names:
-            self._hold((type_url, name), missing)
+            self._waiting.hold((type_url, name), missing)
         subscription.dirty.clear()
         subscription.owes_reply = False
         return False
 
-    def _unhold(self, key: Key) -> None:
-        for cluster in self._held.pop(key, ()):
-            waiting = self._waiting.get(cluster)
-            if waiting is not None:
-                waiting.discard(key)
-                if not waiting:
-                    del self._waiting[cluster]
-
     def _forget(self, key: Key) -> None:
         if key[0] not in _REFERRED_TO:
-            complete = self._references.complete
-            self._freed(self._references.gone(key))
-            self._completed(complete)
+            self._references.gone(key)
         elif key[0] == TypeUrl.ENDPOINTS:
             self._endpoints.pop(key[1], None)
         self._lingering.get(key[0], set()).discard(key[1])
 
-    def _freed(self, clusters: frozenset[str]) -> None:
-        if clusters:
-            self._look_again(TypeUrl.CLUSTER, clusters)
-
-    def _completed(self, before: bool) -> None:
-        if self._references.complete and not before:
-            self._look_again(TypeUrl.CLUSTER)
+    def _look_at_freed(self) -> None:
+        freed = self._references.take_freed()
+        if freed is None or freed:
+            self._look_again(TypeUrl.CLUSTER, freed)
 
     def _look_again(self, type_url: str, only: frozenset[str] | None = None) -> None:
         """Removals that linger may be possible now."""
