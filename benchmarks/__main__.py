@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.context import Context
 from benchmarks.report import Report, busy_seconds, machine, own_seconds
 
-NAMES = ("update_latency", "lossless", "endpoints_scale", "throughput", "memory", "auth_overhead")
+NAMES = ("update_latency", "lossless", "endpoints_scale", "throughput", "memory", "auth_overhead", "cold_start")
 
 
 def main() -> int:

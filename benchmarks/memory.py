@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -20,37 +21,48 @@ from benchmarks.client import Connection, settled
 from benchmarks.context import Context
 from benchmarks.load import take_turns
 from benchmarks.models import BODY, registered
-from benchmarks.programs import pss_mb
+from benchmarks.programs import pss_mb, until
 from benchmarks.report import Figure, Report, Table, median, percentile
 from tests.e2e.wye import Wye, config
 
 
-class HostEvents:
-    """Listens to what the worker host tells control planes."""
+class HostEvents(threading.Thread):
+    """Notes when the worker host tells control planes that a replica starts, and that it is ready."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__(daemon=True)
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(path))
-        self._socket.settimeout(60)
-        self._lines = self._socket.makefile("rb")
-        self.hello: dict[str, Any] = json.loads(self._lines.readline())
+        #: Replica id → when it was first STARTING; and when READY, with its state then.
+        self.starting: dict[str, float] = {}
+        self.ready: dict[str, tuple[float, dict[str, Any]]] = {}
 
-    def start_of_next(self) -> tuple[float, dict[str, Any]]:
-        """Seconds from STARTING to READY of the replica that starts next, and its state then."""
-        began: dict[str, float] = {}
-        while True:
-            message = json.loads(self._lines.readline())
-            if message["type"] != "replica":
-                continue
-            state = message["replica"]
-            began.setdefault(state["id"], time.perf_counter())
-            if state["phase"] == "READY":
-                return time.perf_counter() - began[state["id"]], state
-            assert state["phase"] == "STARTING", state
+    def run(self) -> None:
+        with self._socket.makefile("rb") as lines:
+            for line in lines:
+                now, message = time.perf_counter(), json.loads(line)
+                if message["type"] == "replica":
+                    state = message["replica"]
+                    self.starting.setdefault(state["id"], now)
+                    if state["phase"] == "READY":
+                        self.ready.setdefault(state["id"], (now, state))
+
+    def start_of(self, endpoint_id: str) -> tuple[float, dict[str, Any]]:
+        """Seconds from STARTING to READY of an endpoint's first replica, and its state then."""
+
+        def found() -> str | None:
+            return next(
+                (id_ for id_, (_, s) in self.ready.items() if s["identity"]["endpoint_id"] == endpoint_id), None
+            )
+
+        replica = until(found, 10, "the host says READY")
+        assert replica
+        at, state = self.ready[replica]
+        return at - self.starting[replica], state
 
     def close(self) -> None:
-        self._lines.close()
-        self._socket.close()
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self.join()
 
 
 def run(context: Context) -> Report:
@@ -69,6 +81,7 @@ def _replicas(wye: Wye, report: Report, count: int, context: Context) -> tuple[s
     """Measure replicas one by one; the endpoint and the socket of the last one."""
     host = psutil.Process(wye.pid("worker_host"))
     events = HostEvents(wye.state_dir / "run" / "host.sock")
+    events.start()
     rows: list[list[object]] = []
     totals = [sum(pss_mb(each.pid) for each in (host, *host.children(recursive=True)))]
     name, where = "", Path()
@@ -82,7 +95,7 @@ def _replicas(wye: Wye, report: Report, count: int, context: Context) -> tuple[s
             ready = settled(client, name)
             by_api = time.perf_counter() - began
             assert ready["state"]["ready"] == "READY", ready
-            by_host, state = events.start_of_next()
+            by_host, state = events.start_of(ready["id"])
             where = Path(state["address"]["path"])
             request = client.prepare("POST", f"/serving-endpoints/{name}/invocations", BODY.encode())
             for _ in range(100):
@@ -111,7 +124,6 @@ def _replicas(wye: Wye, report: Report, count: int, context: Context) -> tuple[s
         )
     )
     report.notes.append(f"Worker host and fork server before the first replica: {totals[0]:.0f} MB PSS.")
-    report.notes.append("Cold starts from zero are not measured here: no endpoint scales to zero yet.")
     return name, where
 
 

@@ -37,10 +37,10 @@ _AS_ADMIN = {USER_HEADER: keys.ADMIN, GROUPS_HEADER: json.dumps([ADMINS])}
 class Plane:
     """`count` endpoints of two entities each, split 100/0; 0 threads of Envoy are as many as Wye gives it by default."""
 
-    def __init__(self, folder: Path, count: int, envoy_threads: int = 1) -> None:
+    def __init__(self, folder: Path, count: int, *, envoy_threads: int = 1, no_auth: bool = False) -> None:
         self.count = count
         self.names = [f"endpoint-{number:05}" for number in range(count)]
-        settings = Settings.read({}, state_dir=folder, port=0, envoy_concurrency=envoy_threads)
+        settings = Settings.read({}, state_dir=folder, port=0, envoy_concurrency=envoy_threads, no_auth=no_auth)
         for each in (settings.state_dir, settings.run_dir, settings.log_dir):
             each.mkdir(mode=0o700, parents=True)
         self.settings = replace(settings, port=free_port(settings))
@@ -69,7 +69,7 @@ class Plane:
 
     def __enter__(self) -> Self:
         host = self.settings.worker_host_address.removeprefix("unix:")
-        self._run("upstream", "-m", "benchmarks.upstream", str(self._upstream))
+        self.upstream = self._run("upstream", "-m", "benchmarks.upstream", str(self._upstream))
         self._run("host", "-m", "benchmarks.fake_host", host, str(self._hello), str(self._upstream))
         until(lambda: self._upstream.exists() and Path(host).exists(), 30, "upstream and worker host listen")
         self.start_control_plane()
@@ -87,9 +87,10 @@ class Plane:
         self.control_plane.stop()
         self._programs.close()
 
-    def _run(self, name: str, *arguments: str) -> None:
+    def _run(self, name: str, *arguments: str) -> Program:
         program = Program([sys.executable, *arguments], self.settings.log_dir / f"{name}.log", plain_environment())
         self._programs.callback(program.stop)
+        return program
 
     def start_control_plane(self) -> None:
         self.control_plane = Program(
