@@ -36,7 +36,7 @@ def endpoint(wye: Wye) -> Iterator[str]:
 @pytest.mark.parametrize("shares", [(90, 10, 0), (50, 50, 0), (100, 0, 0), (60, 30, 10)], ids=str)
 def test_the_observed_split_is_the_one_asked_for(wye: Wye, endpoint: str, shares: tuple[int, int, int]) -> None:
     """After a PUT, each model's share of 10,000 requests is within four standard deviations, and 0 % gets none."""
-    before = wye.replicas()
+    before = wye.replicas(endpoint)
     split = dict(zip("abc", shares, strict=True))
     wye.update(endpoint, config(split, a="linear/1", b="linear/2", c="linear/3"))
     tally = send(wye, f"/serving-endpoints/{endpoint}/invocations", 10_000)
@@ -44,7 +44,7 @@ def test_the_observed_split_is_the_one_asked_for(wye: Wye, endpoint: str, shares
     for model, percent in split.items():
         expected = percent / 100
         assert abs(tally.share(model) - expected) <= 4 * deviation(expected, 10_000), tally.models
-    assert wye.replicas() == before, "a change of weights restarted a worker"
+    assert wye.replicas(endpoint) == before, "a change of weights restarted a worker"
 
 
 @pytest.mark.parametrize(("served", "prediction"), [("a", 21.0), ("b", 42.0), ("c", 63.0)])

@@ -96,7 +96,7 @@ def test_a_second_update_while_one_is_under_way_is_refused(wye: Wye) -> None:
 def test_a_new_weight_is_in_force_at_once(wye: Wye) -> None:
     """From PUT to the first request under the new weights it takes far less than a second, and no worker restarts."""
     wye.create("quick", config({"a": 100, "b": 0}, a="linear/1", b="other/1"))
-    before = wye.replicas()
+    before = wye.replicas("quick")
     slowest = 0.0
     for number in range(20):
         target = "ba"[number % 2]
@@ -107,4 +107,4 @@ def test_a_new_weight_is_in_force_at_once(wye: Wye) -> None:
         slowest = max(slowest, time.monotonic() - began)
         wye.settled("quick")
     assert slowest < 5.0, "benchmarks/ measures it; this only notices that something waits for a timeout"
-    assert wye.replicas() == before
+    assert wye.replicas("quick") == before

@@ -153,12 +153,13 @@ class Wye:
         assert answer.status_code == 200, answer.text
         return round(answer.json()["predictions"][0], 6)
 
-    def replicas(self) -> dict[str, int]:
-        """Replica id → process id, as the control plane sees them."""
+    def replicas(self, name: str = "") -> dict[str, int]:
+        """Replica id → process id of those that are ready, of one endpoint or of all."""
+        mine = self.get(name)["id"] if name else ""
         return {
             r["id"]: r["pid"]
             for r in self.client.get("/api/2.0/wye/status").json()["replicas"]
-            if r["phase"] == "READY"
+            if r["phase"] == "READY" and mine in {"", r["endpoint_id"]}
         }
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
