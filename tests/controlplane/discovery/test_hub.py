@@ -183,7 +183,6 @@ async def test_lost_envoy_counts_until_its_lease_is_over() -> None:
         lost = await connected(it, "lost")
         await lost.disconnect()
         await it.quiesce()
-        had = {(EDS, "a"): BUNDLE[1].version}
         targets = it.put(resource(EDS, "a", "2"))
         await it.quiesce()
         assert it.hub.applied(targets).done
@@ -191,7 +190,6 @@ async def test_lost_envoy_counts_until_its_lease_is_over() -> None:
             "lost (connection lost): has not been sent endpoints a",
         )
         assert [(each.node_id, each.connected) for each in it.hub.envoys()] == [("stays", True), ("lost", False)]
-        del had
         it.clock.advance(299)
         assert not it.hub.applied(targets, include_lost=True).done
         it.clock.advance(2)
