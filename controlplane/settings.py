@@ -104,6 +104,12 @@ class Settings:
     artifacts_megabytes: int = _setting(
         20480, "WYE_ARTIFACTS_MEGABYTES", "how much of those copies is kept when nothing uses them", unit="MB"
     )
+    share_megabytes: int = _setting(
+        8,
+        "WYE_SHARE_MEGABYTES",
+        "models of at least this size are loaded once for all their replicas, where the flavour allows; 0 is none",
+        unit="MB",
+    )
     replica_memory: str = _setting(
         "4096,8192,16384",
         "WYE_REPLICA_MEMORY",

@@ -21,7 +21,7 @@ from model_worker.environments import Environment
 _logger = logging.getLogger(__name__)
 
 #: What a forked process becomes: the `run` of this module.
-Role = Literal["replica", "fetch"]
+Role = Literal["replica", "fetch", "template"]
 
 #: Makes this package importable in an interpreter that does not have it installed, and nothing beside it.
 _BOOTSTRAP = """
@@ -52,46 +52,31 @@ class Child:
     ended: asyncio.Future[int | None]
 
 
-class ForkServer:
-    """One environment's fork server; `run` keeps it alive, `fork` uses it."""
+class Forks:
+    """A process that forks others when it is asked to, as `forkserver.py` has it; how it comes to be is its subclasses'."""
 
-    def __init__(self, environment: Environment, variables: Mapping[str, str], *, log: Path, directory: Path) -> None:
-        self._environment = environment
-        self._variables = dict(variables)
-        self._log = log
-        self._directory = directory
+    def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._up = asyncio.Event()
         self._turn = asyncio.Lock()
         self._answers: deque[asyncio.Future[Child]] = deque()
         self._children: dict[int, asyncio.Future[int | None]] = {}
-        self._pid: int | None = None
         self._last_failure = ""
 
     @property
-    def pid(self) -> int | None:
-        """The fork server's process, or None while there is none."""
-        return self._pid
-
-    async def run(self) -> None:
-        """Keep a fork server running until cancelled, then end it. The children are left to whoever asked for them."""
-        pause = _PAUSES[0]
-        while True:
-            was_ready = await self._run_once()
-            self._abandon()
-            pause = _PAUSES[0] if was_ready else min(2 * pause, _PAUSES[1])
-            _logger.error("environment %s: %s", self._environment.key, self._last_failure)
-            await asyncio.sleep(pause)
-
-    @property
     def is_up(self) -> bool:
-        """True when it has imported its environment."""
+        """True when it can fork at once."""
         return self._up.is_set()
 
-    async def fork(self, role: Role, task: str, descriptors: list[int]) -> Child:
-        """A new process that becomes a replica or fetches a model's files; waits while the fork server is still importing.
+    async def came_up(self) -> bool:
+        """Wait until it can fork, or until it is clear that it cannot."""
+        await self._up.wait()
+        return self._socket is not None
 
-        Raises ForkError when it cannot be made, or the fork server ended while it was waited for.
+    async def fork(self, role: Role, task: str, descriptors: list[int]) -> Child:
+        """A new process that becomes what `role` says; waits until processes can be forked.
+
+        Raises ForkError when it cannot be made, or what forks ended while it was waited for.
         """
         async with self._turn:
             await self._up.wait()
@@ -106,6 +91,81 @@ class ForkServer:
                 await asyncio.get_running_loop().sock_sendall(self._socket, line[sent:])
             # Shielded, so that a caller who gives up does not shift the answers of others.
             return await asyncio.shield(answer)
+
+    async def _hear(self, ours: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        received = b""
+        while data := await _receive(loop, ours):
+            *lines, received = (received + data).split(b"\n")
+            for line in lines:
+                self._heard(json.loads(line), ours)
+
+    def _heard(self, message: dict[str, Any], ours: socket.socket) -> None:
+        if "ready" in message:
+            self._socket = ours
+            self._last_failure = ""
+            self._up.set()
+        elif "forked" in message:
+            child = Child(int(message["forked"]), asyncio.get_running_loop().create_future())
+            self._children[child.pid] = child.ended
+            self._answer().set_result(child)
+        elif "refused" in message:
+            self._answer().set_exception(ForkError(message["refused"]))
+        elif "exited" in message:
+            ended = self._children.pop(int(message["exited"]))
+            if not ended.done():
+                ended.set_result(int(message["status"]))
+
+    def _answer(self) -> asyncio.Future[Child]:
+        return self._answers.popleft()
+
+    def abandon(self) -> None:
+        """Tell everyone who waits that the process is gone."""
+        self._socket = None
+        # Those who wait for it to come up are told why it does not.
+        self._up.set()
+        self._up = asyncio.Event()
+        while self._answers:
+            self._answer().set_exception(ForkError(self._last_failure))
+        for ended in self._children.values():
+            if not ended.done():
+                ended.set_result(None)
+        self._children.clear()
+
+
+class ForkServer(Forks):
+    """One environment's fork server; `run` keeps it alive, `fork` uses it."""
+
+    def __init__(self, environment: Environment, variables: Mapping[str, str], *, log: Path, directory: Path) -> None:
+        super().__init__()
+        self._environment = environment
+        self._variables = dict(variables)
+        self._log = log
+        self._directory = directory
+        self._pid: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Its environment's."""
+        return self._environment.key
+
+    @property
+    def pid(self) -> int | None:
+        """The fork server's process, or None while there is none."""
+        return self._pid
+
+    async def run(self) -> None:
+        """Keep a fork server running until cancelled, then end it. The children are left to whoever asked for them."""
+        pause = _PAUSES[0]
+        while True:
+            try:
+                was_ready = await self._run_once()
+            except OSError as error:
+                was_ready, self._last_failure = False, f"the fork server cannot be started: {error}"
+            self.abandon()
+            pause = _PAUSES[0] if was_ready else min(2 * pause, _PAUSES[1])
+            _logger.error("environment %s: %s", self._environment.key, self._last_failure)
+            await asyncio.sleep(pause)
 
     async def _run_once(self) -> bool:
         """Start it, serve it until it ends; whether it ever got ready."""
@@ -142,52 +202,36 @@ class ForkServer:
         self._last_failure = f"the fork server {_how(process.returncode)}: {self._last_line()}".removesuffix(": ")
         return was_ready
 
-    async def _hear(self, ours: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        received = b""
-        while data := await _receive(loop, ours):
-            *lines, received = (received + data).split(b"\n")
-            for line in lines:
-                self._heard(json.loads(line), ours)
-
-    def _heard(self, message: dict[str, Any], ours: socket.socket) -> None:
-        if "ready" in message:
-            self._socket = ours
-            self._last_failure = ""
-            self._up.set()
-        elif "forked" in message:
-            child = Child(int(message["forked"]), asyncio.get_running_loop().create_future())
-            self._children[child.pid] = child.ended
-            self._answer().set_result(child)
-        elif "refused" in message:
-            self._answer().set_exception(ForkError(message["refused"]))
-        elif "exited" in message:
-            ended = self._children.pop(int(message["exited"]))
-            if not ended.done():
-                ended.set_result(int(message["status"]))
-
-    def _answer(self) -> asyncio.Future[Child]:
-        return self._answers.popleft()
-
-    def _abandon(self) -> None:
-        """Tell everyone who waits that this fork server is gone."""
-        self._socket = None
-        # Those who wait for it to come up are told why it does not.
-        self._up.set()
-        self._up = asyncio.Event()
-        while self._answers:
-            self._answer().set_exception(ForkError(self._last_failure))
-        for ended in self._children.values():
-            if not ended.done():
-                ended.set_result(None)
-        self._children.clear()
-
     def _last_line(self) -> str:
         with contextlib.suppress(OSError), self._log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
             lines = file.read().decode(errors="replace").split("\n")
             return next((text for text in reversed(lines) if text.strip()), "")
         return ""
+
+
+class Template(Forks):
+    """A process that was forked to load a model, and forks the replicas that share it."""
+
+    async def run(self, forks: Forks, task: str, log: int) -> None:
+        """Have it made by `forks`, and serve it until it ends or this is cancelled.
+
+        Raises ForkError when it cannot be made.
+        """
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        child = None
+        try:
+            with theirs:
+                child = await forks.fork("template", task, [theirs.fileno(), log])
+            await self._hear(ours)
+        finally:
+            ours.close()
+            # It ends when its socket is closed, but not while it loads.
+            if child is not None and not child.ended.done():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGKILL)
+            self._last_failure = "the process that holds the model has ended"
 
 
 async def _receive(loop: asyncio.AbstractEventLoop, ours: socket.socket) -> bytes:

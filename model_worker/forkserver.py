@@ -5,7 +5,7 @@ no thread but its own, checked before every fork: a lock that another thread hel
 
 The host speaks to it over a socket pair, JSON lines both ways:
 
-    {"fork": TASK, "as": "replica" | "fetch", "descriptors": N}    with N descriptors attached, for the module's `run`
+    {"fork": TASK, "as": "replica" | "fetch" | "template", "descriptors": N}    with N descriptors attached, for the module's `run`
     {"ready": PID}    once, after the imports
     {"forked": PID} | {"refused": REASON}    the answer to each fork, in order
     {"exited": PID, "status": N}    a child ended; N as from `os.waitpid`
@@ -63,8 +63,10 @@ REHEARSAL = "the rehearsal"
 class ForkServer:
     """Serves one host until it hangs up."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, model: object = None) -> None:
+        """`model`: what every replica is given, because it is loaded already."""
         self._control = control
+        self._model = model
         self._children: set[int] = set()
         self._received = b""
         self._descriptors: deque[int] = deque()
@@ -128,7 +130,8 @@ class ForkServer:
             for ours in (self._selector, self._control, self._woken, self._waker):
                 ours.close()
             gc.enable()
-            status = importlib.import_module(f"model_worker.{role}").run(task, *descriptors)
+            become = importlib.import_module(f"model_worker.{role}").run
+            status = become(task, *descriptors, *([self._model] if self._model is not None else []))
         finally:
             # Never unwind into the server's loop, and run none of its exit handlers.
             os._exit(status)

@@ -28,6 +28,7 @@ from model_worker.listeners import ListenerError, Listeners, TcpListeners, UnixL
 from model_worker.logs import Logs
 from model_worker.protocol import Command, ProtocolError, Sleep, Spec, Start, State, Stop
 from model_worker.task import Limits
+from model_worker.templates import Templates
 from model_worker.variables import base_variables, fork_server_variables
 
 _logger = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class Options:
     #: … of which so many bytes are kept besides those in use.
     artifacts_bytes: int = 20 * 1024**3
     environments: Mode = Mode.AUTO
+    #: Models of at least so many bytes are loaded once and shared by their replicas, where that is safe; 0: none.
+    share_bytes: int = 0
     #: Empty: replicas listen on Unix sockets in `socket_dir`. Else on ports of this interface …
     replica_host: str = ""
     #: … which others reach by this name.
@@ -89,10 +92,12 @@ class Host:
         self._forks = ForkServers(fork_server_variables(variables), log_dir=options.log_dir, directory=self._directory)
         self._artifacts = Artifacts(options.artifacts_dir, options.artifacts_bytes, self._forks, variables)
         self._environments = Environments(options.environments_dir, options.environments, variables)
+        self._templates = Templates(self._directory, options.share_bytes)
         self._around = Surroundings(
             artifacts=self._artifacts,
             environments=self._environments,
             forks=self._forks,
+            templates=self._templates,
             listeners=listeners,
             logs=self._logs["output"],
             build_logs=self._logs["build"],
@@ -121,7 +126,7 @@ class Host:
             server.close()
             await self._end_replicas()
         finally:
-            await asyncio.gather(self._artifacts.close(), self._environments.close())
+            await asyncio.gather(self._artifacts.close(), self._environments.close(), self._templates.close())
             for task in background:
                 task.cancel()
             outcomes = await asyncio.gather(*background, return_exceptions=True)
@@ -318,6 +323,7 @@ def parse(arguments: list[str] | None) -> Options:
     parser.add_argument("--artifacts-dir", type=Path, help="where remote models are kept; beside --log-dir if not told")
     parser.add_argument("--artifacts-megabytes", type=int, default=20480, help="how much of them is kept if unused")
     parser.add_argument("--environments", type=Mode, choices=list(Mode), default=Mode.AUTO, help="who gets one")
+    parser.add_argument("--share-megabytes", type=int, default=0, help="size from which models are shared; 0: none is")
     parser.add_argument("--replica-host", default="", help="let replicas listen on ports of this address instead")
     parser.add_argument("--advertise", default="", help="the address by which others reach --replica-host")
     parser.add_argument("--stop-grace", type=float, default=30.0, help="seconds replicas get when the host ends")
@@ -344,6 +350,7 @@ def parse(arguments: list[str] | None) -> Options:
         artifacts_dir=given.artifacts_dir or given.log_dir.parent / "artifacts-cache",
         artifacts_bytes=given.artifacts_megabytes * 1024**2,
         environments=given.environments,
+        share_bytes=given.share_megabytes * 1024**2,
         replica_host=given.replica_host,
         advertise=given.advertise,
         stop_grace=given.stop_grace,

@@ -20,11 +20,12 @@ from model_worker.allowance import SIZES, Allowance, Processors, excess, megabyt
 from model_worker.artifacts import Artifacts, FetchError
 from model_worker.environments import EnvironmentFailure, Environments
 from model_worker.fork_servers import ForkServers
-from model_worker.forks import Child, ForkError, ForkServer
+from model_worker.forks import Child, ForkError, Forks
 from model_worker.listeners import Listener, ListenerError, Listeners
 from model_worker.logs import Logs
 from model_worker.protocol import Spec, State
 from model_worker.task import Limits, Report, Task
+from model_worker.templates import Templates
 
 _logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Surroundings:
     artifacts: Artifacts
     environments: Environments
     forks: ForkServers
+    templates: Templates
     listeners: Listeners
     logs: Logs
     #: How each replica's environment was chosen and built.
@@ -75,7 +77,7 @@ class HostedReplica:
         self._child: Child | None = None
         self._process: psutil.Process | None = None
         self._overrun = ""
-        self._preparing: asyncio.Task[tuple[Path, ForkServer]] | None = None
+        self._preparing: asyncio.Task[tuple[Task, Forks]] | None = None
         self._killing: asyncio.TimerHandle | None = None
         self._kill_at = float("inf")
         self._roused = asyncio.Event()
@@ -170,30 +172,22 @@ class HostedReplica:
             self._listener = None
 
     async def _run_process(self, directory: Path) -> None:
-        around, spec = self._around, self._state.spec
-        listener = self._listener = self._listener or around.listeners.open(self._name)
+        listener = self._listener = self._listener or self._around.listeners.open(self._name)
         self._update(address=listener.address, holds_connections=True)
         os.makedirs(directory, mode=0o700, exist_ok=True)
         async with contextlib.AsyncExitStack() as until_it_ended:
-            self._preparing = asyncio.create_task(self._prepare(until_it_ended), name=f"prepare {self._name}")
-            try:
-                model, forks = await self._preparing
-            except asyncio.CancelledError:
-                if self._state.phase == protocol.STOPPING:
-                    return
-                raise
-            finally:
-                self._preparing = None
-            task = Task(
-                title=spec.title,
-                model=str(model),
-                variables={**around.variables, **dict(spec.environment_vars)},
-                directory=str(directory),
-                limits=around.limits,
-                processors=until_it_ended.enter_context(around.processors.some(self._allowance.cpus)),
-                nice=around.nice,
-            )
-            child, channel = await self._fork(task, forks, listener)
+            with os.fdopen(self._around.logs.open(self._state.spec.id, self._heading), "wb") as log:
+                preparing = self._prepare(directory, log.fileno(), until_it_ended)
+                self._preparing = asyncio.create_task(preparing, name=f"prepare {self._name}")
+                try:
+                    task, forks = await self._preparing
+                except asyncio.CancelledError:
+                    if self._state.phase == protocol.STOPPING:
+                        return
+                    raise
+                finally:
+                    self._preparing = None
+                child, channel = await self._fork(task, forks, listener, log.fileno())
             await self._attend(child, channel, listener)
 
     def keep_to_allowance(self) -> None:
@@ -218,13 +212,15 @@ class HostedReplica:
         spec = self._state.spec
         return f"{spec.title or spec.id} ({spec.entity_name} {spec.entity_version}), attempt {self._state.attempt}"
 
-    async def _prepare(self, until_it_ended: contextlib.AsyncExitStack) -> tuple[Path, ForkServer]:
-        """The model's folder and what forks processes for it; both are there until the stack unwinds."""
+    async def _prepare(
+        self, directory: Path, log: int, until_it_ended: contextlib.AsyncExitStack
+    ) -> tuple[Task, Forks]:
+        """What the process is to be and what forks it; all that this needs is there until the stack unwinds."""
         around, spec = self._around, self._state.spec
-        with os.fdopen(around.build_logs.open(spec.id, self._heading), "w", buffering=1) as log:
+        with os.fdopen(around.build_logs.open(spec.id, self._heading), "w", buffering=1) as build_log:
 
             def say(line: str) -> None:
-                log.write(f"{line}\n")
+                build_log.write(f"{line}\n")
                 # What is indented is a list, of which nobody has to see each line go by.
                 if self._state.phase == protocol.STARTING and not line.startswith(" "):
                     self._update(message=line[:_LONGEST_PROGRESS])
@@ -232,18 +228,27 @@ class HostedReplica:
             try:
                 model = await until_it_ended.enter_async_context(around.artifacts.folder(spec.artifact_uri, say))
                 environment = await around.environments.for_model(model, say)
-                forks = await until_it_ended.enter_async_context(around.forks.of(environment))
+                server = await until_it_ended.enter_async_context(around.forks.of(environment))
             except (EnvironmentFailure, FetchError) as error:
-                log.write(f"{error}\n")
+                build_log.write(f"{error}\n")
                 raise
-            if not forks.is_up:
+            if not server.is_up:
                 say("Importing the environment's packages.")
-        return model, forks
+        task = Task(
+            title=spec.title,
+            model=str(model),
+            variables={**around.variables, **dict(spec.environment_vars)},
+            directory=str(directory),
+            limits=around.limits,
+            processors=until_it_ended.enter_context(around.processors.some(self._allowance.cpus)),
+            nice=around.nice,
+        )
+        self._update(message="loading model")
+        return task, await until_it_ended.enter_async_context(around.templates.of(task, server, log))
 
-    async def _fork(self, task: Task, forks: ForkServer, listener: Listener) -> tuple[Child, socket.socket]:
+    async def _fork(self, task: Task, forks: Forks, listener: Listener, log: int) -> tuple[Child, socket.socket]:
         """The replica's process, and our end of its channel."""
         ours, theirs = socket.socketpair()
-        log = self._around.logs.open(self._state.spec.id, self._heading)
         try:
             descriptors = [listener.socket.fileno(), log, theirs.fileno()]
             child = await forks.fork("replica", task.to_json(), descriptors)
@@ -252,7 +257,6 @@ class HostedReplica:
             raise
         finally:
             theirs.close()
-            os.close(log)
         self._child = child
         with contextlib.suppress(psutil.NoSuchProcess):
             self._process = psutil.Process(child.pid)

@@ -86,7 +86,7 @@ class MadeOnce:
     def by_age(self) -> list[tuple[str, int]]:
         """Key and bytes of each that is whole, the longest unused first."""
         found = sorted(self._directory.glob("*.done"), key=lambda path: path.stat().st_mtime)
-        return [(path.stem, _size(self._directory / path.stem)) for path in found]
+        return [(path.stem, size_of(self._directory / path.stem)) for path in found]
 
     async def close(self) -> None:
         """Give up what is being made."""
@@ -137,7 +137,8 @@ def _locked(lock: IO[bytes]) -> bool:
     return True
 
 
-def _size(directory: Path) -> int:
+def size_of(directory: Path) -> int:
+    """Bytes of all files in a directory and below it."""
     return sum(
         os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(directory) for name in names
     )

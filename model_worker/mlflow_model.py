@@ -43,12 +43,16 @@ def load(path: Path) -> MlflowModel:
 
     Raises whatever MLflow and the model's own code raise.
     """
-    # A fork's copy of the generator would give the same "random" numbers in every replica.
-    np.random.seed()
+    fresh_randomness()
     # MLflow and the flavours behave differently where they serve; MLflow's own server says so in the same way.
     os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
     # Whether the requirements fit is for whoever chose this environment; checking costs a third of the loading time.
     return MlflowModel(mlflow.pyfunc.load_model(str(path), suppress_warnings=True), path)
+
+
+def fresh_randomness() -> None:
+    """Have random numbers of one's own: a fork's copy of the generator would give the same ones in every replica."""
+    np.random.seed()
 
 
 def rehearse() -> None:

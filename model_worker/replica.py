@@ -24,7 +24,7 @@ from typing import NoReturn
 import uvloop
 
 from model_worker import mlflow_model
-from model_worker.confine import confine
+from model_worker.confine import confine, use_threads
 from model_worker.fast import Wish
 from model_worker.http import Bounds, Server
 from model_worker.last_words import last_words
@@ -46,18 +46,21 @@ _STREAMS = 64
 _LAST_REQUESTS = 0.05
 
 
-def run(task_text: str, listener_fd: int, log_fd: int, channel_fd: int) -> int:
-    """Be the replica; the exit status of its process, once it has nothing more to do."""
+def run(
+    task_text: str, listener_fd: int, log_fd: int, channel_fd: int, loaded: mlflow_model.MlflowModel | None = None
+) -> int:
+    """Be the replica, of a model that is `loaded` already if there is one; the exit status of its process in the end."""
     task = Task.from_json(task_text)
     take_output(log_fd)
     confine(task)
+    use_threads(task.variables)
     faulthandler.enable()
     listener = socket.socket(fileno=listener_fd)
     channel = socket.socket(fileno=channel_fd)
     _outlive_no_host(channel, listener, task.limits.orphan_grace)
     try:
         wish = Wish.from_text(task.variables.get("WYE_BATCH", ""))
-        model = _load(task, channel)
+        model = _load(task, channel, loaded)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit included
         traceback.print_exc()
         report(channel, Report(failure=last_words(error), permanent=not isinstance(error, OSError | MemoryError)))
@@ -67,8 +70,11 @@ def run(task_text: str, listener_fd: int, log_fd: int, channel_fd: int) -> int:
     return 0
 
 
-def _load(task: Task, channel: socket.socket) -> mlflow_model.MlflowModel:
+def _load(task: Task, channel: socket.socket, loaded: mlflow_model.MlflowModel | None) -> mlflow_model.MlflowModel:
     os.chdir(task.directory)
+    if loaded is not None:
+        mlflow_model.fresh_randomness()
+        return loaded
     os.environ.clear()
     os.environ.update(task.variables)
     report(channel, Report(progress="loading model"))
@@ -105,23 +111,23 @@ async def _serve(task: Task, model: mlflow_model.MlflowModel, wish: Wish, listen
     limits = task.limits
     service = Service(
         model,
-        ThreadPoolExecutor(limits.threads, thread_name_prefix="predict"),
-        ThreadPoolExecutor(_STREAMS, thread_name_prefix="stream"),
+        ThreadPoolExecutor(limits.threads, "predict", use_threads, (task.variables,)),
+        ThreadPoolExecutor(_STREAMS, "stream", use_threads, (task.variables,)),
     )
     server = Server(service, Bounds(limits.max_body, limits.keep_alive))
     await server.start(listener, BACKLOG)
-    improving = asyncio.create_task(_improve(service, model, wish), name="fast path")
+    improving = asyncio.create_task(_improve(service, model, wish, task), name="fast path")
     await asked_to_end.wait()
     improving.cancel()
     await _accept_the_queued(listener)
     await server.finish()
 
 
-async def _improve(service: Service, model: mlflow_model.MlflowModel, wish: Wish) -> None:
+async def _improve(service: Service, model: mlflow_model.MlflowModel, wish: Wish, task: Task) -> None:
     """Find the fast path, once the first request, which may have waited for this replica, is answered."""
     await asyncio.sleep(_FIRST_REQUEST)
     # One thread, for the interpreter's lock allows no second one; it is the batches' thread afterwards.
-    executor = ThreadPoolExecutor(1, thread_name_prefix="batch")
+    executor = ThreadPoolExecutor(1, "batch", use_threads, (task.variables,))
     try:
         fast = await asyncio.get_running_loop().run_in_executor(executor, model.fast_path, wish)
     except Exception:  # noqa: BLE001 - whatever a model does to the trial, the plain path serves it

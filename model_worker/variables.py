@@ -24,7 +24,7 @@ _NOT_FOR_INSTALLS = frozenset(
 )
 
 #: One thread for each numerical library: they must have none when the fork server forks, and replicas that share a
-#: machine answer small requests fastest when they do not fight for cores. An entity's own variables win.
+#: machine answer small requests fastest when they do not fight for cores. An entity's own variables win: `confine.py`.
 _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",

@@ -106,6 +106,7 @@ class Stack:
         host += ["--artifacts-dir", settings.artifacts_dir]
         host += ["--artifacts-megabytes", str(settings.artifacts_megabytes)]
         host += ["--memory", settings.replica_memory, "--cpus", settings.replica_cpus]
+        host += ["--share-megabytes", str(settings.share_megabytes)]
         host += ["--nice", str(settings.replica_nice)]
         # A registry's `mlflow-artifacts:` URIs name no server; MLflow takes the one that it is told to track with.
         fetching = {"MLFLOW_TRACKING_URI": settings.mlflow_uri}

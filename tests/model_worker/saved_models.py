@@ -86,6 +86,19 @@ class SavedModels:
         model = LinearRegression().fit(frame, frame.a * 2 + frame.b)
         self._save(mlflow.sklearn, model, path, signature=infer_signature(frame, model.predict(frame)))
 
+    def _neighbours(self, path: Path) -> None:
+        """A model of some megabytes, with the signature of the linear one."""
+        import mlflow.sklearn
+        import numpy as np
+        import pandas as pd
+        from mlflow.models import infer_signature
+        from sklearn.neighbors import KNeighborsRegressor
+
+        grid = np.arange(300.0)
+        frame = pd.DataFrame({"a": np.repeat(grid, 300), "b": np.tile(grid, 300)})
+        model = KNeighborsRegressor(1).fit(frame, frame.a * 2 + frame.b)
+        self._save(mlflow.sklearn, model, path, signature=infer_signature(frame, frame.a))
+
     def _classifier(self, path: Path) -> None:
         """No signature, and integer classes."""
         import mlflow.sklearn

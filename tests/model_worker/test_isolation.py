@@ -152,6 +152,16 @@ def test_a_replica_keeps_to_its_processors_and_stands_back(control: Control, mod
     assert large[0] == every
 
 
+def test_an_entity_may_ask_for_more_threads(control: Control, models: SavedModels) -> None:
+    """Numerical libraries use one thread each, or as many as the entity's variables say, whoever has loaded them."""
+    body = "import threadpoolctl; return sorted({(i['user_api'], i['num_threads']) for i in threadpoolctl.threadpool_info()})"
+    model = models.code("threads", body=body)
+    assert predict(control.ready("one", model), {"inputs": [1]}) == [["blas", 1], ["openmp", 1]]
+    more = {"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "2"}
+    state = control.ready("more", model, environment_vars=more)
+    assert predict(state, {"inputs": [1]}) == [["blas", 2], ["openmp", 3]]
+
+
 def test_allowances_are_read_by_size() -> None:
     """One number is for all sizes, three are for one each, anything else is refused."""
     assert by_size("5") == (5, 5, 5)
