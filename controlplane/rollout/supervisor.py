@@ -229,7 +229,9 @@ class Supervisor:
         """Route and publish all that changed at once, then plan and act for each."""
         dirty, self._dirty = self._dirty, set()
         # Endpoints that are gone come first: one that took over the name puts back what they remove.
-        ordered = sorted(dirty, key=lambda endpoint_id: self._endpoint(endpoint_id) is not None)
+        # An id may come up once more after the last of its endpoint is forgotten: an alarm, a load report on its way.
+        known = dirty & self._records.keys()
+        ordered = sorted(known, key=lambda endpoint_id: self._endpoint(endpoint_id) is not None)
         for endpoint_id in ordered:
             self._scale(endpoint_id)
         self._publish(ordered)
@@ -367,6 +369,7 @@ class Supervisor:
             del self._records[endpoint_id]
             self._replicas.pop(endpoint_id, None)
             self._unapplied.discard(endpoint_id)
+            self._alarm_of.pop(endpoint_id, None)
 
     def _endpoint(self, endpoint_id: str) -> Endpoint | None:
         record = self._records.get(endpoint_id)

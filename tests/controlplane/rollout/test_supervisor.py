@@ -20,7 +20,7 @@ from controlplane.domain import Address, Deployment, Endpoint, Phase, Replica, R
 from controlplane.domain.load import LoadReport
 from controlplane.rollout.autoscale import ScaleOptions
 from controlplane.rollout.state import Options
-from controlplane.rollout.supervisor import Supervisor
+from controlplane.rollout.supervisor import AGAIN, Supervisor
 from controlplane.runtimes.fake import FakeRuntime
 from controlplane.store import Endpoints, Store, StoreUnavailableError
 from controlplane.translate.gateway import Gateway
@@ -293,6 +293,22 @@ def test_a_deleted_endpoint_is_cleaned_up_and_its_name_can_be_taken_at_once() ->
         await envoys[0].until(lambda: [n for n in envoys[0].versions(TypeUrl.CLUSTER) if first.id[:8] in n] == [])
         assert "endpoint/ep" in envoys[0].versions(TypeUrl.ROUTES)
         await it.until(lambda: it.supervisor.replicas_of(first.id) == ())
+
+    run(test)
+
+
+def test_an_alarm_that_outlives_its_endpoint_rings_for_nobody() -> None:
+    """A deleted endpoint is forgotten while alarms of it are still set, and the supervisor goes on."""
+
+    async def test(it: World, _: list[FakeEnvoy]) -> None:
+        it.update(m="1")
+        it.endpoints.delete(await it.settled())
+        await it.until(lambda: len(it.fleet.snapshot()) == 0, "its replicas are gone")
+        rung = SystemClock().monotonic() + AGAIN + 0.2
+        await it.until(lambda: SystemClock().monotonic() > rung, "every alarm has rung")
+        it.endpoints.insert(empty_again())
+        it.update(m="1")
+        assert (await it.settled()).update is UpdateState.NOT_UPDATING
 
     run(test)
 
