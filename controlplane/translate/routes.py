@@ -7,7 +7,7 @@ ten-thousandth as quick as the first, and a change of weights one small resource
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -136,6 +136,7 @@ def _forwarding(gateway: Gateway) -> dict[str, Any]:
     return {"prefix_rewrite": "/invocations", "timeout": seconds(gateway.request_timeout)}
 
 
+@cache
 def _retries() -> RetryPolicy:
     """Retries of requests that no worker can have seen; a prediction is never made twice."""
     return RetryPolicy(
@@ -152,7 +153,12 @@ def _retries() -> RetryPolicy:
 
 
 def _post(path: str) -> RouteMatch:
-    return RouteMatch(path=path, headers=[HeaderMatcher(name=":method", string_match=StringMatcher(exact="POST"))])
+    return RouteMatch(path=path, headers=[_is_post()])
+
+
+@cache
+def _is_post() -> HeaderMatcher:
+    return HeaderMatcher(name=":method", string_match=StringMatcher(exact="POST"))
 
 
 def _caller() -> Iterator[tuple[str, str]]:
