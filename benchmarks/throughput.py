@@ -197,6 +197,7 @@ def _tell(
                 "p99, ms",
                 "failed",
                 "µs of processor",
+                "of it Envoy",
             ),
             [
                 [
