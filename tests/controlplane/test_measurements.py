@@ -1,0 +1,142 @@
+"""Metrics as they are read: from an Envoy, from replicas and from processes, all of which may be away."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from controlplane.clock import FakeClock
+from controlplane.domain import Address, Deployment, Endpoint, EntitySpec, Phase, ProblemError, Replica, TrafficRoute
+from controlplane.domain.measurement import EntityMeasurement, Histogram
+from controlplane.measurements import Measurements
+from controlplane.rollout import lifecycle
+
+ENVOY = """# TYPE envoy_cluster_upstream_rq_xx counter
+envoy_cluster_upstream_rq_xx{{envoy_response_code_class="4",envoy_cluster_name="e/a"}} 2
+envoy_cluster_upstream_rq_xx{{envoy_response_code_class="5",envoy_cluster_name="e/a"}} 1
+envoy_cluster_upstream_rq_completed{{envoy_cluster_name="e/a"}} {requests}
+envoy_cluster_upstream_rq_active{{envoy_cluster_name="e/a"}} 3
+envoy_cluster_upstream_rq_time_bucket{{envoy_cluster_name="e/a",le="5"}} 8
+envoy_cluster_upstream_rq_time_bucket{{envoy_cluster_name="e/a",le="+Inf"}} 10
+envoy_cluster_upstream_rq_time_sum{{envoy_cluster_name="e/a"}} 41.5
+envoy_cluster_upstream_rq_time_count{{envoy_cluster_name="e/a"}} 10
+"""
+REPLICA = """requests_in_flight 0
+model_queue_time_ms_bucket{le="1"} 4
+model_queue_time_ms_bucket{le="+Inf"} 5
+model_queue_time_ms_sum 2.5
+model_queue_time_ms_count 5
+model_parse_time_ms_bucket{le="+Inf"} 5
+"""
+LATENCY = Histogram(((5.0, 8), (float("inf"), 10)), 41.5)
+QUEUE = Histogram(((1.0, 8), (float("inf"), 10)), 5.0)
+
+
+class Programs:
+    """An Envoy's admin interface and a replica, on one port."""
+
+    def __init__(self) -> None:
+        programs = self
+        self.requests = 10
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                text = REPLICA if self.path == "/metrics" else ENVOY.format(requests=programs.requests)
+                self.send_response(200)
+                self.send_header("content-length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = False
+        self.address = Address(host="127.0.0.1", port=self.server.server_address[1])
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def stop(self) -> None:
+        """End them."""
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def programs() -> Iterator[Programs]:
+    """Both, running."""
+    running = Programs()
+    yield running
+    running.stop()
+
+
+def live() -> Endpoint:
+    """The endpoint `e` with the entity `a`."""
+    endpoint = lifecycle.create(endpoint_id="1", name="e", creator="me", now_ms=1)
+    pending = lifecycle.begin_update(
+        endpoint, [EntitySpec("a", "m", "1")], [TrafficRoute("a", 100)], {("m", "1"): "/m"}, creator="me", now_ms=1
+    )
+    return lifecycle.succeed(pending, 1)
+
+
+def replica(address: Address | None, pid: int | None = None, slot: int = 0) -> Replica:
+    """A ready replica of it."""
+    return Replica(f"r{slot}", Deployment("1", "a", 1), Phase.READY, address, pid)
+
+
+def test_everything_that_can_be_measured_is(programs: Programs) -> None:
+    """Counts and latencies come from Envoy, queue times from all replicas together, the rest from the process."""
+    clock = FakeClock()
+    measurements = Measurements(programs.address, clock, units=lambda replicas: 4 * replicas)
+    here = replica(programs.address, os.getpid()), replica(programs.address, None, slot=1)
+    (found,) = measurements.of(live(), here)
+    measurements.close()
+    assert found.cpu_percent is not None
+    assert found.memory_percent is not None
+    assert found.memory_percent > 0
+    assert found == EntityMeasurement(
+        "a",
+        2,
+        8,
+        found.cpu_percent,
+        found.memory_percent,
+        requests=10,
+        requests_4xx=2,
+        requests_5xx=1,
+        in_flight=3,
+        histograms=(("request_latency_ms", LATENCY), ("model_queue_time_ms", QUEUE)),
+    )
+
+
+def test_requests_are_those_since_a_minute_ago(programs: Programs) -> None:
+    """The reading that is nearest to a minute ago counts; a restarted Envoy begins at nothing."""
+    clock = FakeClock()
+    measurements = Measurements(programs.address, clock, units=lambda replicas: replicas)
+
+    def requests(count: int, after: float) -> int | None:
+        programs.requests = count
+        clock.advance(after)
+        return measurements.of(live(), ())[0].requests
+
+    assert [requests(10, 0), requests(15, 59), requests(40, 60), requests(45, 5)] == [10, 5, 25, 30]
+    assert requests(3, 60) == 3
+    measurements.close()
+
+
+def test_what_is_away_is_left_out_or_told(programs: Programs) -> None:
+    """A replica or a process that is gone leaves its figures out; without Envoy there is nothing to tell."""
+    nowhere = Address(host="127.0.0.1", port=1)
+    measurements = Measurements(programs.address, FakeClock(), units=lambda replicas: replicas)
+    (found,) = measurements.of(live(), (replica(nowhere, 2**30), replica(None)))
+    measurements.close()
+    assert (found.cpu_percent, found.memory_percent) == (None, None)
+    assert [name for name, _ in found.histograms] == ["request_latency_ms"]
+    blind = Measurements(nowhere, FakeClock(), units=lambda replicas: replicas)
+    with pytest.raises(ProblemError, match="Envoy's statistics cannot be read"):
+        blind.of(live(), ())
+    blind.close()
