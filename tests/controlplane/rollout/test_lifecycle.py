@@ -6,7 +6,20 @@ import pytest
 
 from controlplane.domain import Outcome, ProblemCode, ProblemError, UpdateState
 from controlplane.rollout import lifecycle
-from tests.controlplane.rollout.builders import NOW_MS, active, begin, empty, specs, split
+from controlplane.rollout.routing import route
+from controlplane.rollout.state import wanted_entities
+from tests.controlplane.rollout.builders import (
+    NOW,
+    NOW_MS,
+    OPTIONS,
+    active,
+    begin,
+    empty,
+    observed,
+    replicas,
+    specs,
+    split,
+)
 
 
 def test_a_first_update_is_pending_and_leaves_no_active_config() -> None:
@@ -65,3 +78,29 @@ def test_versions_are_never_used_twice() -> None:
     assert endpoint.pending is not None
     assert (endpoint.pending.version, endpoint.pending.entities[0].generation) == (3, 3)
     assert endpoint.outcomes == ()
+
+
+def test_a_stopped_endpoint_wants_nothing_and_routes_nowhere_until_its_start_is_ready() -> None:
+    """Stopping takes replicas and routes; starting wants all replicas anew, and the old ones are not started again."""
+    stopped = lifecycle.stop(active(a="1"), NOW_MS)
+    assert list(wanted_entities(stopped)) == []
+    assert route(stopped.name, stopped, observed(), None, now=NOW, options=OPTIONS).view.split == ()
+    started = lifecycle.start(stopped, creator="me", now_ms=NOW_MS)
+    assert [entity.generation for entity in wanted_entities(started)] == [2]
+    assert route(started.name, started, observed(), None, now=NOW, options=OPTIONS).view.split == ()
+    seen = observed(replicas(started, pending=True))
+    routing = route(started.name, started, seen, None, now=NOW, options=OPTIONS)
+    assert [(where.generation, percent) for where, percent in routing.view.split] == [(2, 100)]
+    failed = lifecycle.fail(started, [], NOW_MS)
+    assert failed.suspended, "a start that failed leaves it stopped"
+    assert not lifecycle.succeed(started, NOW_MS).suspended
+
+
+def test_a_canceled_update_goes_back_to_what_served() -> None:
+    """Its routes are those of the active config again, and what it alone brought is wanted no more."""
+    updating = begin(active(a="1"), specs(b="2"))
+    canceled = lifecycle.cancel(updating, NOW_MS)
+    assert [entity.name for entity in wanted_entities(canceled)] == ["a"]
+    seen = observed(replicas(canceled), replicas(canceled, pending=True))
+    routing = route(canceled.name, canceled, seen, None, now=NOW, options=OPTIONS)
+    assert (routing.version, [where.entity for where, _ in routing.view.split]) == (1, ["a"])
