@@ -82,6 +82,12 @@ class Settings:
     grace: float = _setting(
         300.0, "WYE_GRACE", "how long a replica that is stopped may finish what it has in hand", unit="seconds"
     )
+    stop_grace: float = _setting(
+        30.0,
+        "WYE_STOP_GRACE",
+        "how long requests in hand may take when Wye is told to stop; a second Ctrl-C cuts it short",
+        unit="seconds",
+    )
     envoy_lease: float = _setting(
         300.0,
         "WYE_ENVOY_LEASE",

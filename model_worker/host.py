@@ -1,6 +1,7 @@
 """The worker host: owns the fork server and the replicas, and does what control planes tell it. See `protocol.md`.
 
-Outlives the control plane: connections come and go, replicas stay. Ends on SIGTERM, having ended its replicas.
+Outlives the control plane: connections come and go, replicas stay. Ends on SIGTERM, having ended its replicas; on a second
+SIGTERM it does not wait for what they have in hand.
 """
 
 from __future__ import annotations
@@ -200,10 +201,14 @@ class Host:
 
     async def _end_replicas(self) -> None:
         lives = list(self._lives.values())
-        for replica_id in list(self._replicas):
-            self._stop(replica_id, self._options.stop_grace)
+        self.stop_all(self._options.stop_grace)
         if lives:
             await asyncio.wait(lives)
+
+    def stop_all(self, grace: float) -> None:
+        """End every replica within `grace` seconds."""
+        for replica_id in list(self._replicas):
+            self._stop(replica_id, grace)
 
     # Peers
 
@@ -302,9 +307,14 @@ async def main(options: Options, variables: Mapping[str, str]) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     host = Host(options, listeners_for(options), variables)
     end = asyncio.Event()
-    loop = asyncio.get_running_loop()
+
+    def told_to_end() -> None:
+        if end.is_set():
+            host.stop_all(0.0)
+        end.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end.set)
+        asyncio.get_running_loop().add_signal_handler(number, told_to_end)
     await host.run(end)
 
 

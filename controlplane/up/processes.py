@@ -17,6 +17,8 @@ import psutil
 STEADY = 5.0
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 10.0
+#: Seconds that a program may still take to end when somebody is in a hurry.
+LAST_PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,11 @@ class Kept:
         """Start it, and start it again whenever it ends, until `stop`."""
         self._task = asyncio.create_task(self._keep(), name=self.program.name)
 
-    async def stop(self) -> None:
-        """End it: SIGTERM, then SIGKILL when its patience is over."""
+    async def stop(self, hurry: asyncio.Event | None = None) -> None:
+        """End it: SIGTERM, then SIGKILL, for it and all that it started, when its patience is over.
+
+        When `hurry` is set there is a second SIGTERM, and patience for LAST_PATIENCE seconds.
+        """
         if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -61,12 +66,17 @@ class Kept:
             return
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), self.program.patience)
-        except TimeoutError:
+        ended = asyncio.create_task(process.wait())
+        hurried = asyncio.create_task((hurry or asyncio.Event()).wait())
+        await asyncio.wait({ended, hurried}, timeout=self.program.patience, return_when=asyncio.FIRST_COMPLETED)
+        if hurried.done() and not ended.done():
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+                process.send_signal(signal.SIGTERM)
+            await asyncio.wait({ended}, timeout=min(LAST_PATIENCE, self.program.patience))
+        hurried.cancel()
+        if not ended.done():
+            _kill_all(process.pid)
+        await ended
 
     def last_words(self) -> str:
         """The last line of its log."""
@@ -95,6 +105,15 @@ class Kept:
                 continue
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
+
+
+def _kill_all(pid: int) -> None:
+    """Kill -9 of a process and of all that descend from it, which may well go on without it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        first = psutil.Process(pid)
+        for process in [first, *first.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def write_pids(path: Path, kept: Sequence[Kept]) -> None:

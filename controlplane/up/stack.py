@@ -21,6 +21,7 @@ from controlplane.demo import EXAMPLE, MODELS
 from controlplane.files import write_private
 from controlplane.settings import Settings
 from controlplane.up import envoy
+from controlplane.up.drain import drain
 from controlplane.up.preflight import (
     CannotStartError,
     check_auth,
@@ -58,6 +59,8 @@ class Stack:
         self._kept: dict[str, Kept] = {}
         self._token = ""
         self._ready = False
+        #: Set by a second signal: do not wait for requests any longer.
+        self._hurry = asyncio.Event()
 
     async def run(self) -> None:
         """Start everything, say where it is, and return after SIGINT or SIGTERM when all of it is gone.
@@ -65,8 +68,14 @@ class Stack:
         Raises CannotStartError when something is in the way.
         """
         stopping = asyncio.Event()
+
+        def told_to_stop() -> None:
+            if stopping.is_set():
+                self._hurry.set()
+            stopping.set()
+
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
+            asyncio.get_running_loop().add_signal_handler(signum, told_to_stop)
         check_auth(self._settings)
         binary = find_envoy()
         with hold_state_dir(self._settings):
@@ -101,7 +110,7 @@ class Stack:
         environment = {**os.environ, **settings.environment(), "PYTHONUNBUFFERED": "1"}
         host = [sys.executable, "-m", "model_worker.host"]
         host += ["--listen", settings.worker_host_address, "--socket-dir", str(settings.run_dir)]
-        host += ["--log-dir", str(settings.log_dir / "replicas"), "--stop-grace", "8"]
+        host += ["--log-dir", str(settings.log_dir / "replicas"), "--stop-grace", str(settings.stop_grace)]
         host += ["--environments", settings.environments, "--environments-dir", settings.environments_dir]
         host += ["--artifacts-dir", settings.artifacts_dir]
         host += ["--artifacts-megabytes", str(settings.artifacts_megabytes)]
@@ -111,8 +120,8 @@ class Stack:
         # A registry's `mlflow-artifacts:` URIs name no server; MLflow takes the one that it is told to track with.
         fetching = {"MLFLOW_TRACKING_URI": settings.mlflow_uri}
         for name, command, added, patience in (
-            ("worker_host", host, fetching, 10.0),
-            ("controlplane", [sys.executable, "-m", "controlplane"], {}, 10.0),
+            ("worker_host", host, fetching, settings.stop_grace + 2.0),
+            ("controlplane", [sys.executable, "-m", "controlplane"], {}, 15.0),
             ("envoy", envoy.command(binary, settings, bootstrap), {}, 10.0),
         ):
             program = Program(name, command, environment | added, settings.log_dir / f"{name}.log", patience)
@@ -248,11 +257,24 @@ class Stack:
         if self._console.is_terminal and self._kept:
             self._console.print("Stopping …")
         # Envoy first: it is the door. The host last: it ends the replicas.
+        if "envoy" in self._kept and self._kept["envoy"].pid is not None:
+            draining = asyncio.create_task(drain(envoy.admin_socket(self._settings), self._still_in_hand))
+            hurry = asyncio.create_task(self._hurry.wait())
+            await asyncio.wait(
+                {draining, hurry}, timeout=self._settings.stop_grace, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in (draining, hurry):
+                task.cancel()
+            await asyncio.gather(draining, hurry, return_exceptions=True)
         for name in ("envoy", "controlplane", "worker_host"):
             if name in self._kept:
-                await self._kept[name].stop()
+                await self._kept[name].stop(self._hurry)
         for left in (self._wye_json, self._pids_file, *self._settings.run_dir.glob("*.sock")):
             left.unlink(missing_ok=True)
+
+    def _still_in_hand(self, requests: int) -> None:
+        if self._console.is_terminal:
+            self._console.print(f"Waiting for {requests} requests to end; Ctrl-C again stops at once.")
 
     @contextlib.asynccontextmanager
     async def _step(self, what: str) -> AsyncIterator[None]:

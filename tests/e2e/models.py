@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,14 @@ class Environment(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return [os.environ.get(name) for name in model_input["name"]]
 
 
+class Slow(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Takes as many seconds as it is told."""
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        time.sleep(float(model_input["seconds"].iloc[0]))
+        return model_input["seconds"].tolist()
+
+
 CODE = """
 import mlflow
 from mlflow.pyfunc import PythonModel
@@ -81,6 +90,7 @@ def main(registry: str, folder: Path) -> None:
     signature = infer_signature(INPUTS, [1.0], params={"factor": 2.0})
     log(mlflow.pyfunc, "doubler", python_model=Doubler(), signature=signature)
     log(mlflow.pyfunc, "environment", python_model=Environment())
+    log(mlflow.pyfunc, "slow", python_model=Slow())
     code = folder / "from_code.py"
     code.write_text(CODE)
     log(mlflow.pyfunc, "from-code", python_model=str(code))
