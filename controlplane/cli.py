@@ -29,7 +29,7 @@ Exit codes:
   4    Wye cannot be reached, or what answered is not Wye
   5    the update failed; what served before still serves
   6    the update was still in progress when --timeout ran out; it goes on
-  130  interrupted while waiting for an update; it goes on
+  130  interrupted while waiting for an update, which goes on, or during a load test, which is reported
 """
 
 
@@ -61,6 +61,11 @@ cli.register(
 )
 cli.register("package", "controlplane.commands.package:package", "Make one registered model of several.")
 cli.register("tokens", "controlplane.commands.tokens:tokens", "Make, list and revoke tokens.")
+cli.register(
+    "load",
+    "controlplane.commands.load:load",
+    "Load an endpoint through the public port, and report throughput, latencies, failures and the observed split.",
+)
 
 
 def main() -> None:

@@ -88,6 +88,10 @@ class Client:
         query = "" if version is None else f"?config_version={version}"
         return self._json("GET", f"{ENDPOINTS}/{_segment(name)}/served-models/{_segment(served)}/{kind}{query}")
 
+    def openapi(self, name: str) -> Json:
+        """What may be sent to an endpoint's served models, with an example of each."""
+        return self._json("GET", f"{ENDPOINTS}/{_segment(name)}/openapi")
+
     def delete(self, name: str) -> Json:
         """Delete an endpoint."""
         return self._json("DELETE", f"{ENDPOINTS}/{_segment(name)}")
