@@ -293,7 +293,10 @@ class Supervisor:
         self._published.set()
         for endpoint_id in changed:
             self._unapplied.add(endpoint_id)
-            self._check_applied(self._records[endpoint_id])
+            if self._check_applied(self._records[endpoint_id]):
+                # There was nothing to send, so no acknowledgement will bring it up again; the drain begins now.
+                self._dirty.add(endpoint_id)
+                self._wake.set()
 
     def _check_applied(self, record: _Record) -> bool:
         """Bring `record.published` up to what the Envoys have said; True when that changed it."""

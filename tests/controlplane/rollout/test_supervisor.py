@@ -297,6 +297,19 @@ def test_a_deleted_endpoint_is_cleaned_up_and_its_name_can_be_taken_at_once() ->
     run(test)
 
 
+def test_an_endpoint_is_cleaned_up_when_nothing_else_happens() -> None:
+    """A deletion sends Envoy nothing that it would acknowledge, and after a while there is no other reason to look."""
+
+    async def test(it: World, _: list[FakeEnvoy]) -> None:
+        it.update(m="1")
+        deployed = await it.settled()
+        await it.until(lambda: it.supervisor._alarms[0][0] > SystemClock().monotonic() + 30, "no alarm is due soon")
+        it.endpoints.delete(deployed)
+        await it.until(lambda: it.fleet.snapshot() == {}, "its replicas are stopped")
+
+    run(test)
+
+
 def test_an_alarm_that_outlives_its_endpoint_rings_for_nobody() -> None:
     """A deleted endpoint is forgotten while alarms of it are still set, and the supervisor goes on."""
 
