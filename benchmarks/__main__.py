@@ -13,7 +13,16 @@ from pathlib import Path
 from benchmarks.context import Context
 from benchmarks.report import Report, busy_seconds, machine, own_seconds
 
-NAMES = ("update_latency", "lossless", "endpoints_scale", "throughput", "memory", "auth_overhead", "cold_start")
+NAMES = (
+    "update_latency",
+    "lossless",
+    "endpoints_scale",
+    "throughput",
+    "memory",
+    "auth_overhead",
+    "cold_start",
+    "overload",
+)
 
 
 def main() -> int:

@@ -1,4 +1,5 @@
-"""The models that are measured: four features in, one number out; a linear one in several versions, and a 100-tree forest.
+"""The models that are measured: four features in, one number out; a linear one in several versions, a 100-tree forest, and
+one of its user's own code that keeps a processor busy for 5 ms a row.
 
 Run as a process of its own (`python -m benchmarks.models <registry> <folder>`), because MLflow is heavy company.
 """
@@ -9,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -29,10 +31,12 @@ V2_BODY = json.dumps(
     }
 )
 LINEAR_VERSIONS = 3
+#: Seconds of processor time that the model `busy` takes for a row.
+BUSY = 0.005
 
 
 def registered(folder: Path) -> str:
-    """The URI of a registry in `folder` that holds `linear` 1 to 3, `other` 1 and `forest` 1."""
+    """The URI of a registry in `folder` that holds `linear` 1 to 3, `other` 1, `forest` 1 and `busy` 1."""
     uri = f"sqlite:///{folder}/mlflow.db"
     _python("-m", "benchmarks.models", uri, str(folder))
     return uri
@@ -55,6 +59,7 @@ def _python(*arguments: str) -> str:
 
 def _register(registry: str, folder: Path) -> None:
     import mlflow
+    import mlflow.pyfunc
     import mlflow.sklearn
     import numpy as np
     import pandas as pd
@@ -82,6 +87,24 @@ def _register(registry: str, folder: Path) -> None:
             pip_requirements=mlflow.sklearn.get_default_pip_requirements(),
             skops_trusted_types=["sklearn.tree._tree.Tree"],
         )
+
+    class Busy(mlflow.pyfunc.PythonModel):  # type: ignore[misc] # a class of this function is saved with the model
+        """Pure Python, as a user's own code often is."""
+
+        def predict(self, context: object, model_input: pd.DataFrame, params: object = None) -> np.ndarray:  # noqa: ARG002
+            for _ in range(len(model_input)):
+                until = time.thread_time() + BUSY
+                while time.thread_time() < until:
+                    pass
+            return model_input["a"].to_numpy()  # of all that a model may return MLServer takes few
+
+    mlflow.pyfunc.log_model(
+        name="busy",
+        registered_model_name="busy",
+        python_model=Busy(),
+        signature=infer_signature(inputs, [1.0]),
+        pip_requirements=["mlflow"],
+    )
 
 
 if __name__ == "__main__":

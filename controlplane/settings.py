@@ -61,8 +61,23 @@ class Settings:
     )
     request_timeout: float = _setting(297.0, "WYE_REQUEST_TIMEOUT", "how long a prediction may take", unit="seconds")
     max_body: int = _setting(16, "WYE_MAX_BODY", "the largest body that a prediction may be asked with", unit="MB")
+    queue: int = _setting(
+        32, "WYE_QUEUE", "requests that a replica takes in hand in any case, those in the model included"
+    )
+    queue_seconds: float = _setting(
+        0.5,
+        "WYE_QUEUE_SECONDS",
+        "it takes more as long as each can expect its answer within this time; others are refused with 429 at once",
+        unit="seconds",
+    )
     deploy_timeout: float = _setting(
         1200.0, "WYE_DEPLOY_TIMEOUT", "how long an update may take before it is given up", unit="seconds"
+    )
+    hang_after: float = _setting(
+        15.0,
+        "WYE_HANG_AFTER",
+        "how long a replica may be silent before it is replaced; with requests in hand, this besides WYE_REQUEST_TIMEOUT",
+        unit="seconds",
     )
     scale_to_zero_after: float = _setting(
         1800.0,

@@ -114,9 +114,13 @@ class Batcher:
     """Predicts batches, one at a time. Used by one event loop."""
 
     def __init__(
-        self, fast: FastPath, executor: Executor, loop: asyncio.AbstractEventLoop, tell: Callable[[int, int], None]
+        self,
+        fast: FastPath,
+        executor: Executor,
+        loop: asyncio.AbstractEventLoop,
+        tell: Callable[[int, int, float], None],
     ) -> None:
-        """`tell` hears the requests and the rows of each batch; `executor` has one thread."""
+        """`tell` hears of each batch its requests, its rows and the seconds it took; `executor` has one thread."""
         self._fast = fast
         self._cost = fast.cost
         self._max_rows = fast.max_rows
@@ -142,7 +146,6 @@ class Batcher:
                 continue
             batch = next_batch(self._waiting, self._max_rows)
             rows = sum(item.rows.count for item in batch)
-            self._tell(len(batch), rows)
             if not is_brief(self._cost, rows):
                 future = self._executor.submit(self._predict, batch)
                 future.add_done_callback(lambda future, batch=batch: self._hand_back(batch, future))  # type: ignore[misc]
@@ -180,6 +183,7 @@ class Batcher:
         self._finish(batch, answers, failure)
 
     def _finish(self, batch: list[Item], answers: list[Any], failure: BaseException | None) -> None:
+        self._tell(len(batch), sum(item.rows.count for item in batch), batch[0].finished - batch[0].started)
         if isinstance(failure, UnsplittableError):
             _logger.warning("%s: requests are no longer joined", failure)
             self._max_rows = 1

@@ -14,12 +14,14 @@ import os
 import shutil
 import signal
 import sys
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from model_worker import protocol
+from model_worker.admission import Queue
 from model_worker.allowance import SIZES, Allowance, Processors, allowances, by_size
 from model_worker.artifacts import Artifacts
 from model_worker.environments import Environments, Mode
@@ -28,14 +30,18 @@ from model_worker.hosted import HostedReplica, Surroundings
 from model_worker.listeners import ListenerError, Listeners, TcpListeners, UnixListeners, answers
 from model_worker.logs import Logs
 from model_worker.protocol import Command, ProtocolError, Sleep, Spec, Start, State, Stop
+from model_worker.pulse import Patience
 from model_worker.task import Limits
 from model_worker.templates import Templates
 from model_worker.variables import base_variables, fork_server_variables
 
 _logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at how much memory replicas use and how long their log files have become.
+#: Seconds between two looks at replicas: whether they are alive, how much memory they use, how long their logs are.
 _LOOK_INTERVAL = 0.25
+
+#: Seconds between two looks that are a sign that the host itself could not run.
+_OUT_OF_BREATH = 2.0
 
 #: The files of replicas that are gone are looked at more rarely.
 _LOOKS_TO_TIDY = 40
@@ -76,6 +82,7 @@ class Options:
     allowances: Mapping[str, Allowance] = field(default_factory=lambda: allowances(_NO_LIMIT, _NO_LIMIT))
     nice: int = 0
     limits: Limits = field(default_factory=Limits)
+    patience: Patience = field(default_factory=Patience)
 
 
 class Host:
@@ -108,6 +115,7 @@ class Host:
             allowances=options.allowances,
             processors=Processors(),
             nice=options.nice,
+            patience=options.patience,
         )
 
     async def run(self, end: asyncio.Event) -> None:
@@ -117,7 +125,7 @@ class Host:
         self._directory.mkdir(parents=True, mode=0o700)
         background = [
             asyncio.create_task(self._forks.run(), name="fork server"),
-            asyncio.create_task(self._look(), name="memory and log files"),
+            asyncio.create_task(self._look(), name="look at replicas"),
         ]
         server = await self._listen()
         try:
@@ -267,10 +275,15 @@ class Host:
 
     async def _look(self) -> None:
         looks = 0
+        looked = awake_since = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_INTERVAL)
+            now = time.monotonic()
+            if now - looked > _OUT_OF_BREATH:
+                awake_since = now  # the whole machine was, or this process; nobody else is to blame for silence
+            looked = now
             for replica in self._replicas.values():
-                replica.keep_to_allowance()
+                replica.look(now, awake_since)
             looks += 1
             for logs in self._logs.values():
                 logs.cut(self._replicas)
@@ -351,6 +364,17 @@ def parse(arguments: list[str] | None) -> Options:
     parser.add_argument("--cpus", type=by_size, default=_NO_LIMIT, help=f"processors likewise: {sizes}; 0 is all")
     parser.add_argument("--nice", type=int, default=0, help="added to the niceness of replicas")
     parser.add_argument("--threads", type=int, default=defaults.threads, help="requests in one model at once")
+    queue = defaults.queue
+    parser.add_argument("--queue", type=int, default=queue.requests, help="requests that a replica takes in any case")
+    parser.add_argument(
+        "--queue-seconds", type=float, default=queue.seconds, help="wait up to which it takes more of them"
+    )
+    parser.add_argument("--request-timeout", type=float, default=queue.timeout, help="seconds that one may take")
+    patience = Patience()
+    parser.add_argument(
+        "--hang-after", type=float, default=patience.silent, help="seconds of silence that mean that a replica is dead"
+    )
+    parser.add_argument("--load-timeout", type=float, default=patience.loading, help="seconds that loading may take")
     given = parser.parse_args(arguments)
     return Options(
         listen=given.listen,
@@ -366,7 +390,13 @@ def parse(arguments: list[str] | None) -> Options:
         stop_grace=given.stop_grace,
         allowances=allowances(given.memory, given.cpus),
         nice=given.nice,
-        limits=Limits(orphan_grace=given.orphan_grace, max_body=given.max_body, threads=given.threads),
+        limits=Limits(
+            orphan_grace=given.orphan_grace,
+            max_body=given.max_body,
+            threads=given.threads,
+            queue=Queue(given.queue, given.queue_seconds, given.request_timeout),
+        ),
+        patience=Patience(given.hang_after, given.request_timeout, given.load_timeout),
     )
 
 

@@ -9,13 +9,14 @@ import os
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
 
-from model_worker import protocol
+from model_worker import protocol, pulse
 from model_worker.allowance import SIZES, Allowance, Processors, excess, megabytes
 from model_worker.artifacts import Artifacts, FetchError
 from model_worker.environments import EnvironmentFailure, Environments
@@ -24,6 +25,7 @@ from model_worker.forks import Child, ForkError, Forks
 from model_worker.listeners import Listener, ListenerError, Listeners
 from model_worker.logs import Logs
 from model_worker.protocol import Spec, State
+from model_worker.pulse import Patience, Pulse
 from model_worker.task import Limits, Report, Task
 from model_worker.templates import Templates
 
@@ -63,6 +65,7 @@ class Surroundings:
     processors: Processors
     #: Added to every replica's niceness.
     nice: int = 0
+    patience: Patience = field(default_factory=Patience)
 
 
 class HostedReplica:
@@ -76,7 +79,10 @@ class HostedReplica:
         self._listener: Listener | None = None
         self._child: Child | None = None
         self._process: psutil.Process | None = None
-        self._overrun = ""
+        self._pulse: Pulse | None = None
+        self._began = 0.0
+        #: Why its process was ended, when it was ended for something that it did.
+        self._ended_for = ""
         self._preparing: asyncio.Task[tuple[Task, Forks]] | None = None
         self._killing: asyncio.TimerHandle | None = None
         self._kill_at = float("inf")
@@ -109,8 +115,8 @@ class HostedReplica:
             self._signal(signal.SIGKILL)
             self._fail(f"the worker host failed: {error!r}", permanent=False)
         finally:
-            self._child = self._process = None
-            self._overrun = ""
+            self._child = self._process = self._pulse = None
+            self._ended_for = ""
             if self._killing is not None:
                 self._killing.cancel()
             self._kill_at = float("inf")
@@ -190,17 +196,41 @@ class HostedReplica:
                 child, channel = await self._fork(task, forks, listener, log.fileno())
             await self._attend(child, channel, listener)
 
-    def keep_to_allowance(self) -> None:
-        """End its process if that uses more memory than it may, so that the machine stays usable for the others."""
-        if self._process is None or not self._allowance.memory:
+    def look(self, now: float, awake_since: float) -> None:
+        """End its process if that uses more memory than it may, or is dead in all but name.
+
+        What was silent before `awake_since` may have been so because the host, or the whole machine, was.
+        """
+        if self._process is None or self._pulse is None or self._ended_for:
             return
-        used = excess(self._process, self._allowance.memory)
-        if used is not None and not self._overrun:
-            self._overrun = (
-                f"used {megabytes(used)} of memory, more than the {megabytes(self._allowance.memory)} that a replica of "
-                f"workload size {self._allowance.size} may use (WYE_REPLICA_MEMORY)"
-            )
+        if self._state.phase not in {protocol.STARTING, protocol.READY}:
+            return
+        reason = self._excess() or self._hang(now, awake_since)
+        if reason:
+            self._ended_for = reason
             self._signal(signal.SIGKILL)
+
+    def _excess(self) -> str:
+        used = excess(self._process, self._allowance.memory) if self._process and self._allowance.memory else None
+        if used is None:
+            return ""
+        return (
+            f"used {megabytes(used)} of memory, more than the {megabytes(self._allowance.memory)} that a replica of "
+            f"workload size {self._allowance.size} may use (WYE_REPLICA_MEMORY)"
+        )
+
+    def _hang(self, now: float, awake_since: float) -> str:
+        assert self._pulse is not None
+        assert self._process is not None
+        since, patience = max(self._began, awake_since), self._around.patience
+        if now - max(self._pulse[pulse.BEAT], since) <= patience.silent and not self._pulse[pulse.AT_WORK]:
+            return ""  # the usual case, without a look at the process
+        try:
+            stopped = self._process.status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess:
+            return ""
+        words = pulse.verdict(self._pulse, now, since, patience, stopped=stopped)
+        return f"ended because {words}" if words else ""
 
     @property
     def _allowance(self) -> Allowance:
@@ -249,15 +279,19 @@ class HostedReplica:
     async def _fork(self, task: Task, forks: Forks, listener: Listener, log: int) -> tuple[Child, socket.socket]:
         """The replica's process, and our end of its channel."""
         ours, theirs = socket.socketpair()
+        memory = pulse.make()
         try:
-            descriptors = [listener.socket.fileno(), log, theirs.fileno()]
+            descriptors = [listener.socket.fileno(), log, theirs.fileno(), memory]
             child = await forks.fork("replica", task.to_json(), descriptors)
+            self._pulse = pulse.at(memory)
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
+            os.close(memory)
         self._child = child
+        self._began = time.monotonic()
         with contextlib.suppress(psutil.NoSuchProcess):
             self._process = psutil.Process(child.pid)
         self._update(pid=child.pid)
@@ -312,7 +346,7 @@ class HostedReplica:
             self._fail(failure.failure, permanent=failure.permanent)
             return
         words = self._around.logs.last_words(self._state.spec.id, _LAST_LINES)
-        self._fail(f"{self._overrun or _how(status)}\n{words}".strip(), permanent=False)
+        self._fail(f"{self._ended_for or _how(status)}\n{words}".strip(), permanent=False)
 
     def _fail(self, message: str, *, permanent: bool) -> None:
         if self._state.phase == protocol.STOPPING:

@@ -7,6 +7,7 @@ several awaits (docs/worker.md has the figures). Requests of one connection are 
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections import deque
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ import httptools
 from model_worker import codec
 from model_worker.batch import Item
 from model_worker.codec import OutputError
-from model_worker.service import Reply, Service, problem
+from model_worker.service import Reply, Service, Ticket, problem
 
 #: Bytes of a request's line and headers.
 _MAX_HEAD = 64 * 1024
@@ -133,7 +134,7 @@ class Connection(asyncio.Protocol):
         self._request = _Request()
         self._busy: _Request | None = None
         self._waiting: deque[_Request] = deque()
-        self._item: Item | None = None
+        self._item: Item | Ticket | None = None
         self._state = _IDLE
         self._head = 0
         self._began = 0.0
@@ -163,8 +164,8 @@ class Connection(asyncio.Protocol):
         self._server.gone(self)
 
     def eof_received(self) -> bool:
-        """The client sends no more; what it has sent is answered."""
-        if self._busy is None and not self._waiting:
+        """The client sends no more; what it has sent is answered, unless it is gone altogether."""
+        if (self._busy is None and not self._waiting) or _is_gone(self._transport):
             return False
         (self._waiting[-1] if self._waiting else self._busy).keep_alive = False  # type: ignore[union-attr]
         return True
@@ -321,6 +322,8 @@ class Connection(asyncio.Protocol):
             head += (
                 "server-timing: parse;dur=%.3f, queue;dur=%.3f, predict;dur=%.3f, serialize;dur=%.3f\r\n" % reply.times  # noqa: UP031 - half the time of an f-string
             )
+        if reply.retry_after:
+            head += f"retry-after: {reply.retry_after}\r\n"
         transport.write(
             b"".join(
                 (
@@ -442,6 +445,18 @@ class Connection(asyncio.Protocol):
         elif self._transport is not None:
             self._closing = True
             self._transport.close()
+
+
+def _is_gone(transport: asyncio.Transport | None) -> bool:
+    """Whether the other end is closed in both directions, as Envoy does with a request that nobody waits for any more.
+
+    Unix sockets tell; over TCP it looks as if the client only had nothing more to say.
+    """
+    if transport is None:
+        return True
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), 0)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 def _event(pieces: Iterator[Any]) -> bytes | None:

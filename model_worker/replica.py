@@ -23,7 +23,8 @@ from typing import NoReturn
 
 import uvloop
 
-from model_worker import mlflow_model
+from model_worker import mlflow_model, pulse
+from model_worker.admission import Queue
 from model_worker.confine import confine, use_threads
 from model_worker.fast import Wish
 from model_worker.http import Bounds, Server
@@ -47,7 +48,12 @@ _LAST_REQUESTS = 0.05
 
 
 def run(
-    task_text: str, listener_fd: int, log_fd: int, channel_fd: int, loaded: mlflow_model.MlflowModel | None = None
+    task_text: str,
+    listener_fd: int,
+    log_fd: int,
+    channel_fd: int,
+    pulse_fd: int,
+    loaded: mlflow_model.MlflowModel | None = None,
 ) -> int:
     """Be the replica, of a model that is `loaded` already if there is one; the exit status of its process in the end."""
     task = Task.from_json(task_text)
@@ -60,12 +66,13 @@ def run(
     _outlive_no_host(channel, listener, task.limits.orphan_grace)
     try:
         wish = Wish.from_text(task.variables.get("WYE_BATCH", ""))
+        queue = task.limits.queue.overridden(task.variables)
         model = _load(task, channel, loaded)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit included
         traceback.print_exc()
         report(channel, Report(failure=last_words(error), permanent=not isinstance(error, OSError | MemoryError)))
         return 1
-    uvloop.run(_serve(task, model, wish, listener))
+    uvloop.run(_serve(task, model, wish, queue, listener, pulse.at(pulse_fd)))
     flush()
     return 0
 
@@ -104,7 +111,9 @@ def _outlive_no_host(channel: socket.socket, listener: socket.socket, grace: flo
     threading.Thread(target=watch, name="host-watch", daemon=True).start()
 
 
-async def _serve(task: Task, model: mlflow_model.MlflowModel, wish: Wish, listener: socket.socket) -> None:
+async def _serve(
+    task: Task, model: mlflow_model.MlflowModel, wish: Wish, queue: Queue, listener: socket.socket, heart: pulse.Pulse
+) -> None:
     loop = asyncio.get_running_loop()
     asked_to_end = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, asked_to_end.set)
@@ -113,14 +122,23 @@ async def _serve(task: Task, model: mlflow_model.MlflowModel, wish: Wish, listen
         model,
         ThreadPoolExecutor(limits.threads, "predict", use_threads, (task.variables,)),
         ThreadPoolExecutor(_STREAMS, "stream", use_threads, (task.variables,)),
+        threads=limits.threads,
+        queue=queue,
+        pulse=heart,
     )
     server = Server(service, Bounds(limits.max_body, limits.keep_alive))
+    _beat(heart, loop)
     await server.start(listener, BACKLOG)
     improving = asyncio.create_task(_improve(service, model, wish, task), name="fast path")
     await asked_to_end.wait()
     improving.cancel()
     await _accept_the_queued(listener)
     await server.finish()
+
+
+def _beat(heart: pulse.Pulse, loop: asyncio.AbstractEventLoop) -> None:
+    heart[pulse.BEAT] = time.monotonic()
+    loop.call_later(pulse.INTERVAL, _beat, heart, loop)
 
 
 async def _improve(service: Service, model: mlflow_model.MlflowModel, wish: Wish, task: Task) -> None:

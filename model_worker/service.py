@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 from model_worker import codec
+from model_worker.admission import Admission, Queue
 from model_worker.batch import Batcher, FastPath, Item
 from model_worker.codec import ARROW_STREAM, Format, InputError, OutputError, Payload, UnsupportedTypeError
 from model_worker.metrics import Metrics
 from model_worker.model import Model, ModelError
+from model_worker.pulse import AT_WORK, Pulse
 
 #: Longer messages help nobody, and may hold a whole input.
 _MAX_MESSAGE = 2000
@@ -37,6 +39,16 @@ class Reply:
     times: tuple[float, float, float, float] | None = None
     #: In place of a body: values that are sent as they come; to be read, and closed, in a thread.
     pieces: Iterator[Any] | None = None
+    #: Seconds after which a refused request may come again; 0 where that is not said.
+    retry_after: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A request that takes the plain path."""
+
+    #: Nobody waits for the answer any more.
+    abandoned: bool = False
 
 
 Answer = Callable[[Reply], None]
@@ -45,10 +57,25 @@ Answer = Callable[[Reply], None]
 class Service:
     """Answers requests with one model. Used by one event loop; the model runs in threads unless it is known to be brief."""
 
-    def __init__(self, model: Model, executor: Executor, streams: Executor | None = None) -> None:
-        """`executor` is for requests that take the plain path, `streams` for answers that come piece by piece."""
+    def __init__(
+        self,
+        model: Model,
+        executor: Executor,
+        streams: Executor | None = None,
+        *,
+        threads: int = 4,
+        queue: Queue = Queue(),  # noqa: B008 - a frozen value
+        pulse: Pulse | None = None,
+    ) -> None:
+        """`executor` has `threads` threads for requests that take the plain path, `streams` is for answers in pieces.
+
+        `pulse` is told when work begins and goes on.
+        """
         self._model = model
         self._executor = executor
+        self._threads = threads
+        self._admission = Admission(queue)
+        self._pulse = pulse if pulse is not None else [0.0, 0.0]
         self.stream_executor = streams or executor
         self.metrics = Metrics()
         self._fast: FastPath | None = None
@@ -62,19 +89,26 @@ class Service:
     def use(self, fast: FastPath, executor: Executor) -> None:
         """From now on take the fast path with what it can read; `executor` has the one thread that it predicts in."""
         self._fast = fast
-        self._batcher = Batcher(fast, executor, asyncio.get_running_loop(), self.metrics.batch)
+        self._batcher = Batcher(fast, executor, asyncio.get_running_loop(), self._batch_predicted)
 
-    def invoke(self, body: bytes, content_type: str | None, accept: str | None, answer: Answer) -> Item | None:
+    def invoke(self, body: bytes, content_type: str | None, accept: str | None, answer: Answer) -> Item | Ticket | None:
         """Call `answer` once, now or later, with the reply; never raises for what the request or the model does wrong.
 
         What is returned can be marked as abandoned, when nobody waits for the answer any more.
         """
         arrived = perf_counter()
-        self.metrics.in_flight += 1
+        in_hand = self.metrics.in_flight
+        again = self._admission.refusal(in_hand)
+        if again:
+            self.metrics.answered(429)
+            answer(_too_many(in_hand, again))
+            return None
+        self.metrics.in_flight = in_hand + 1
+        if not in_hand:
+            self._pulse[AT_WORK] = monotonic()
         as_arrow = accept is not None and ARROW_STREAM in accept
         if self._fast is None or self._batcher is None or len(body) > _SMALL or not codec.is_json(content_type):
-            self._plainly(lambda: codec.decode(body, content_type), as_arrow, arrived, answer)
-            return None
+            return self._plainly(lambda: codec.decode(body, content_type), as_arrow, arrived, answer)
         try:
             payload = codec.decode_json(body)
         except InputError as error:
@@ -82,8 +116,7 @@ class Service:
             return None
         rows = None if as_arrow or payload.stream else self._fast.read(payload)
         if rows is None:
-            self._plainly(lambda: payload, as_arrow, arrived, answer)
-            return None
+            return self._plainly(lambda: payload, as_arrow, arrived, answer)
         parsed = perf_counter()
         params = payload.params or None
         key = b"" if params is None else json.dumps(params, sort_keys=True).encode()
@@ -105,9 +138,14 @@ class Service:
         self.invoke(body, content_type, accept, reply.set_result)
         return await reply
 
-    def _plainly(self, read: Callable[[], Payload], as_arrow: bool, arrived: float, answer: Answer) -> None:
+    def _batch_predicted(self, requests: int, rows: int, seconds: float) -> None:
+        self.metrics.batch(requests, rows)
+        self._admission.predicted(seconds, requests)
+
+    def _plainly(self, read: Callable[[], Payload], as_arrow: bool, arrived: float, answer: Answer) -> Ticket:
         """Read and answer as MLflow does, in a thread."""
         loop = asyncio.get_running_loop()
+        ticket = Ticket()
 
         def hand_back(future: Future[Reply]) -> None:
             error = future.exception()
@@ -116,9 +154,12 @@ class Service:
             )
             loop.call_soon_threadsafe(self._reply, reply, arrived, answer)
 
-        self._executor.submit(self._plain_reply, read, as_arrow, arrived).add_done_callback(hand_back)
+        self._executor.submit(self._plain_reply, ticket, read, as_arrow, arrived).add_done_callback(hand_back)
+        return ticket
 
-    def _plain_reply(self, read: Callable[[], Payload], as_arrow: bool, arrived: float) -> Reply:
+    def _plain_reply(self, ticket: Ticket, read: Callable[[], Payload], as_arrow: bool, arrived: float) -> Reply:
+        if ticket.abandoned:
+            return _NOBODY
         started = perf_counter()
         try:
             payload = read()
@@ -127,6 +168,7 @@ class Service:
                 return self._streamed(payload)
             predictions = self._model.predict(payload)
             finished = perf_counter()
+            self._admission.predicted(finished - started, self._threads)
         except UnsupportedTypeError as error:
             return problem(415, "BAD_REQUEST", str(error))
         except (InputError, ModelError) as error:
@@ -171,6 +213,7 @@ class Service:
     def _reply(self, reply: Reply, arrived: float, answer: Answer) -> None:
         metrics = self.metrics
         metrics.in_flight -= 1
+        self._pulse[AT_WORK] = monotonic() if metrics.in_flight else 0.0
         metrics.answered(reply.status)
         if reply.times is not None:
             parse, queue, predict, serialize = reply.times
@@ -183,6 +226,20 @@ class Service:
 
 
 _END = object()
+
+
+#: The answer to a request whose sender is gone: 499, as proxies log it; it is never sent.
+_NOBODY = Reply(499, b"")
+
+
+def _too_many(in_hand: int, again: int) -> Reply:
+    message = (
+        f"The model has {in_hand} requests in hand already; another one would have to wait for too long. Try again after "
+        f"{again} s, or give the served entity more provisioned concurrency."
+    )
+    reply = problem(429, "REQUEST_LIMIT_EXCEEDED", message)
+    reply.retry_after = again
+    return reply
 
 
 def _in_one_context(pieces: Iterator[Any]) -> Iterator[Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from model_worker.admission import Queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,13 @@ class Limits:
     keep_alive: int = 75
     #: Requests in the model's predict at once; further ones wait.
     threads: int = 4
+    #: How many requests it takes in hand; what is more is refused at once.
+    queue: Queue = field(default_factory=Queue)
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Limits:
+        """The limits that `asdict` took apart."""
+        return cls(**fields | {"queue": Queue(**fields["queue"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,8 @@ class Task:
     def from_json(cls, text: str) -> Task:
         """The task that `to_json` wrote."""
         fields = json.loads(text)
-        return cls(**(fields | {"limits": Limits(**fields["limits"]), "processors": tuple(fields["processors"])}))
+        limits = Limits.from_fields(fields["limits"])
+        return cls(**(fields | {"limits": limits, "processors": tuple(fields["processors"])}))
 
 
 #: Where a fetched model is in the directory that it is fetched to.

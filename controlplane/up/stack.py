@@ -117,6 +117,9 @@ class Stack:
         host += ["--memory", settings.replica_memory, "--cpus", settings.replica_cpus]
         host += ["--share-megabytes", str(settings.share_megabytes)]
         host += ["--nice", str(settings.replica_nice)]
+        host += ["--queue", str(settings.queue), "--queue-seconds", str(settings.queue_seconds)]
+        host += ["--hang-after", str(settings.hang_after), "--load-timeout", str(settings.deploy_timeout)]
+        host += ["--request-timeout", str(settings.request_timeout), "--max-body", str(settings.max_body << 20)]
         # A registry's `mlflow-artifacts:` URIs name no server; MLflow takes the one that it is told to track with.
         fetching = {"MLFLOW_TRACKING_URI": settings.mlflow_uri}
         for name, command, added, patience in (

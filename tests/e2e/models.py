@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -63,6 +64,31 @@ class Slow(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return model_input["seconds"].tolist()
 
 
+class Actor(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Does what it is told, good or bad."""
+
+    def load_context(self, context: Any) -> None:
+        if os.environ.get("DIES_WHILE") and os.path.exists(os.environ["DIES_WHILE"]):
+            sys.stderr.write("the scales have fallen off\n")
+            os._exit(9)
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        for action, value in zip(model_input["do"], model_input["with"], strict=True):
+            match action:
+                case "sleep":
+                    time.sleep(float(value))
+                case "work":
+                    until = time.thread_time() + float(value)
+                    while time.thread_time() < until:
+                        pass
+                case "wait":  # for ever, as in a deadlock
+                    threading.Event().wait()
+                case "print":
+                    for _ in range(int(value)):
+                        sys.stdout.write("x" * 99 + "\n")
+        return [os.getpid()] * len(model_input)
+
+
 CODE = """
 import mlflow
 from mlflow.pyfunc import PythonModel
@@ -91,6 +117,7 @@ def main(registry: str, folder: Path) -> None:
     log(mlflow.pyfunc, "doubler", python_model=Doubler(), signature=signature)
     log(mlflow.pyfunc, "environment", python_model=Environment())
     log(mlflow.pyfunc, "slow", python_model=Slow())
+    log(mlflow.pyfunc, "actor", python_model=Actor())
     code = folder / "from_code.py"
     code.write_text(CODE)
     log(mlflow.pyfunc, "from-code", python_model=str(code))

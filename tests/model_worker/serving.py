@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import uvloop
 
+from model_worker.admission import Queue
 from model_worker.codec import Payload
 from model_worker.http import Bounds, Server
 from model_worker.service import Service
@@ -88,8 +89,9 @@ class Client:
 class Running:
     """A server with its own event loop in a thread."""
 
-    def __init__(self, model: Any, **bounds: float) -> None:
+    def __init__(self, model: Any, *, queue: Queue = Queue(), **bounds: float) -> None:  # noqa: B008 - a frozen value
         self._model = model
+        self._queue = queue
         self._bounds = Bounds(**({"max_body": 1 << 20} | bounds))  # type: ignore[arg-type]
         self._directory = Path(tempfile.mkdtemp(prefix="wye-", dir="/tmp"))
         self._clients: list[Client] = []
@@ -116,7 +118,7 @@ class Running:
     async def _serve(self, listening: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        self.service = Service(self._model, self.pool)
+        self.service = Service(self._model, self.pool, queue=self._queue)
         self.server = Server(self.service, self._bounds)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(self.path)

@@ -112,7 +112,7 @@ class Asked:
         self.answers: dict[float, Any] = {}
         self.told: list[tuple[int, int]] = []
         fast = FastPath(lambda payload: None, self.model.predict, max_rows, cost)
-        self.batcher = Batcher(fast, self.hand, asyncio.get_running_loop(), lambda *sizes: self.told.append(sizes))
+        self.batcher = Batcher(fast, self.hand, asyncio.get_running_loop(), lambda *told: self.told.append(told[:2]))
 
     def ask(self, *values: float) -> None:
         """Submit a request for each value."""
