@@ -14,7 +14,7 @@ up: $(VENV)/.installed ## Start everything with the demo endpoint; Ctrl-C stops 
 	@$(BIN)/wye up --demo
 
 test: $(VENV)/.installed-dev ## Run every test that needs no container engine
-	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadgroup
+	$(BIN)/pytest -n $(TEST_PROCESSES)
 
 lint: $(VENV)/.installed-dev ## Style, types and import contracts
 	$(BIN)/ruff check .

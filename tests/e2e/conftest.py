@@ -15,11 +15,10 @@ from tests.e2e.wye import Wye
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests that need the session's Wye run in one process: two of them would share two cores with two Envoys."""
+    """Mark what is here as e2e."""
     for item in items:
         if "tests/e2e" in str(item.path).replace("\\", "/"):
             item.add_marker(pytest.mark.e2e)
-            item.add_marker(pytest.mark.xdist_group("e2e"))
 
 
 @pytest.fixture(scope="session")
