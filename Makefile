@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two test processes: most tests wait for other processes, and the machine that runs CI has two cores.
 TEST_PROCESSES ?= 2
 
-.PHONY: up test lint bench clean help
+.PHONY: up test lint bench chaos clean help
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,11 @@ lint: $(VENV)/.installed-dev ## Style, types and import contracts
 
 bench: $(VENV)/.installed-dev ## Measure the figures of the README
 	$(BIN)/python -m benchmarks
+
+SEED ?= 1
+MINUTES ?= 5
+chaos: $(VENV)/.installed-dev ## Kill, cut, update and scale under load for MINUTES=5, as SEED=1 says; print every failed request
+	$(BIN)/python -m benchmarks.chaos --seed $(SEED) --minutes $(MINUTES)
 
 clean: ## Remove what was set up, not what was served
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

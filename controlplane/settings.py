@@ -50,6 +50,12 @@ class Settings:
     xds_address: str = _setting(
         "", "WYE_XDS_ADDRESS", "where the control plane listens for Envoys", shown="unix:<run-dir>/xds.sock"
     )
+    control_planes: str = _setting(
+        "",
+        "WYE_CONTROL_PLANES",
+        "where Envoy looks for control planes: what they have as WYE_XDS_ADDRESS, or reach it by; separated by commas",
+        shown="WYE_XDS_ADDRESS",
+    )
     worker_host_address: str = _setting(
         "", "WYE_WORKER_HOST_ADDRESS", "where the worker host listens", shown="unix:<run-dir>/host.sock"
     )
@@ -182,6 +188,7 @@ class Settings:
             "environments_dir": f"{self.state_dir}/environments",
             "artifacts_dir": f"{self.state_dir}/artifacts-cache",
         }
+        defaults["control_planes"] = self.xds_address or defaults["xds_address"]
         return Settings(
             **{
                 each.name: getattr(self, each.name) or defaults.get(each.name, getattr(self, each.name))

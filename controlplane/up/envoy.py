@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import string
 from importlib import resources
@@ -16,10 +17,12 @@ NODE_ID = "wye-up"
 
 def write_bootstrap(settings: Settings) -> Path:
     """Fill the bootstrap in for this machine and write it to the run directory."""
+    control_planes = [Address.parse(each.strip()) for each in settings.control_planes.split(",")]
     filled = string.Template(_template()).substitute(
         WYE_NODE_ID=NODE_ID,
         WYE_ADMIN_ADDRESS=json.dumps({"pipe": {"path": str(admin_socket(settings)), "mode": 0o600}}),
-        WYE_XDS_SOCKET=_address(Address.parse(settings.xds_address)),
+        WYE_XDS_CLUSTER_TYPE="STATIC" if all(map(_is_fixed, control_planes)) else "STRICT_DNS",
+        WYE_XDS_ENDPOINTS=json.dumps([{"endpoint": {"address": _address(each)}} for each in control_planes]),
     )
     path = settings.run_dir / "envoy.yaml"
     path.write_text(filled)
@@ -44,10 +47,18 @@ def command(binary: str, settings: Settings, bootstrap: Path) -> list[str]:
     ]
 
 
-def _address(where: Address) -> str:
+def _is_fixed(where: Address) -> bool:
+    """True when there is no name to be resolved."""
+    try:
+        return bool(where.path or ipaddress.ip_address(where.host))
+    except ValueError:
+        return False
+
+
+def _address(where: Address) -> dict[str, object]:
     if where.path:
-        return json.dumps({"pipe": {"path": where.path}})
-    return json.dumps({"socket_address": {"address": where.host, "port_value": where.port}})
+        return {"pipe": {"path": where.path}}
+    return {"socket_address": {"address": where.host, "port_value": where.port}}
 
 
 def _template() -> str:
