@@ -46,8 +46,21 @@ def load(path: Path) -> MlflowModel:
     fresh_randomness()
     # MLflow and the flavours behave differently where they serve; MLflow's own server says so in the same way.
     os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
+    if "MLFLOW_TRACKING_URI" in os.environ:
+        mlflow.tracing.enable()
+    else:
+        _keep_no_traces()
     # Whether the requirements fit is for whoever chose this environment; checking costs a third of the loading time.
     return MlflowModel(mlflow.pyfunc.load_model(str(path), suppress_warnings=True), path)
+
+
+def _keep_no_traces() -> None:
+    """Have agents trace nothing: nobody said where to.
+
+    MLflow would make a database in the replica's own directory at the first request, which takes 2 s, and fill it for ever.
+    """
+    with suppress(AttributeError):  # MLflow before 2.14
+        mlflow.tracing.disable()
 
 
 def fresh_randomness() -> None:
@@ -61,6 +74,7 @@ def rehearse() -> None:
     The interpreter writes into code that runs (its counters and its caches), and pages that it has written in stay
     shared; 5 MB of each replica's, and a part of the time of its first answer.
     """
+    _keep_no_traces()  # a tenth of a replica's start, when it is done there
     from mlflow.models import Model, infer_signature  # noqa: PLC0415 - with the rest of what only this needs
     from mlflow.sklearn import _SklearnModelWrapper  # noqa: PLC0415
     from sklearn.linear_model import LinearRegression  # noqa: PLC0415

@@ -16,7 +16,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     ScopedRoutesScopeKeyBuilderFragmentBuilderHeaderValueExtractor,
 )
 
-from controlplane.translate import authentication, limits, names, permissions
+from controlplane.translate import authentication, limits, names, openai, permissions
 from controlplane.translate.errors import local_replies
 from controlplane.translate.gateway import Gateway
 from controlplane.translate.messages import ADS, address, pack, resource, seconds
@@ -47,6 +47,7 @@ def _http_connection_manager(gateway: Gateway) -> HttpConnectionManager:
         ),
         http_filters=[
             *authentication.filters(gateway),  # who it is
+            *openai.filters(gateway),  # which endpoint it is for, where the path does not say so
             *permissions.filters(gateway),  # what they may
             *limits.filters(gateway),  # how much of it; what was refused before does not count
             HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router())),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any as Json
 from typing import cast
 
@@ -22,6 +22,8 @@ from envoy_data_plane.envoy.config.core.v3 import (
     SocketAddress,
     SubstitutionFormatString,
 )
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Any, ListValue, NullValue, Struct, Value
 from envoy_data_plane.message_pool import default_message_pool
 
@@ -62,6 +64,12 @@ def set_header(name: str, value: str) -> HeaderValueOption:
         header=HeaderValue(key=name, value=value),
         append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
     )
+
+
+@cache
+def is_post() -> HeaderMatcher:
+    """What a route asks of a request that is to be a POST."""
+    return HeaderMatcher(name=":method", string_match=StringMatcher(exact="POST"))
 
 
 def error_body(code: str, message: str) -> SubstitutionFormatString:

@@ -12,10 +12,14 @@ API_CLUSTER = "wye-api"
 API_ROUTES = "control-plane"
 #: Routes of `/.well-known/databricks-config`.
 WELL_KNOWN_ROUTES = "well-known"
+#: Routes of OpenAI's paths, e.g. `/serving-endpoints/chat/completions`.
+OPENAI_ROUTES = "openai"
 #: The listener's filters. Endpoints give rules to some of them under these names; tokens' claims are found under one.
 BASIC_FILTER = "basic-credentials"
 TOKEN_FILTER = "envoy.filters.http.jwt_authn"  # noqa: S105 - a filter's name, and that of its metadata
 PERMISSIONS_FILTER = "permissions"
+WHOLE_BODY_FILTER = "whole-body"
+MODEL_FILTER = "model-in-body"
 RATE_FILTER = "rate-limits"
 SIZE_FILTER = "body-size"
 #: The filter that refuses revoked tokens, and the one resource that holds its list.
@@ -46,3 +50,8 @@ def routes(endpoint: str) -> str:
 def scope(endpoint: str) -> str:
     """The ScopedRouteConfiguration of an endpoint; the prefix keeps it off our own scopes."""
     return f"endpoint/{endpoint}"
+
+
+def openai_scope(segment: str) -> str:
+    """The scope of OpenAI's paths with this segment in an endpoint's place; no scope of an endpoint has this prefix."""
+    return f"{OPENAI_ROUTES}/{segment}"

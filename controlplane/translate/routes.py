@@ -14,7 +14,6 @@ from typing import Any
 from envoy_data_plane.envoy.config.core.v3 import DataSource
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
-    HeaderMatcher,
     RetryPolicy,
     RetryPolicyRetryBackOff,
     RetryPolicyRetryHostPredicate,
@@ -30,13 +29,12 @@ from envoy_data_plane.envoy.config.route.v3 import (
     WeightedClusterClusterWeight,
 )
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
-from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Any as Packed
 
 from controlplane.domain import Audience, ProblemCode, RateLimit
-from controlplane.translate import limits, names, permissions
+from controlplane.translate import limits, names, openai, permissions
 from controlplane.translate.gateway import Gateway
-from controlplane.translate.messages import error_body, literal, pack, resource, seconds, set_header
+from controlplane.translate.messages import error_body, is_post, literal, pack, resource, seconds, set_header
 from controlplane.translate.resource import Resource, TypeUrl
 
 #: (served entity, its cluster, its percentage), in the order of the config
@@ -90,7 +88,7 @@ def endpoint_scope(endpoint: str, clusters: frozenset[str]) -> Resource:
 
 
 def own_routes(gateway: Gateway) -> tuple[Resource, ...]:
-    """Routes and scopes of the control plane's API and of what clients ask for when they start."""
+    """Routes and scopes of the control plane's API, of what clients ask for when they start, and of OpenAI's paths."""
     api = Route(
         name=names.API_ROUTES,
         match=RouteMatch(prefix="/api/2.0/"),
@@ -112,6 +110,11 @@ def own_routes(gateway: Gateway) -> tuple[Resource, ...]:
         _scope(names.API_ROUTES, ("api", "2.0"), names.API_ROUTES, clusters),
         _configuration(names.WELL_KNOWN_ROUTES, [well_known], frozenset()),
         _scope(names.WELL_KNOWN_ROUTES, (".well-known", "databricks-config"), names.WELL_KNOWN_ROUTES, frozenset()),
+        _configuration(names.OPENAI_ROUTES, openai.routes(), frozenset(), openai.rules()),
+        *(
+            _scope(names.openai_scope(segment), ("serving-endpoints", segment), names.OPENAI_ROUTES, frozenset())
+            for segment in openai.first_segments()
+        ),
     )
 
 
@@ -153,12 +156,7 @@ def _retries() -> RetryPolicy:
 
 
 def _post(path: str) -> RouteMatch:
-    return RouteMatch(path=path, headers=[_is_post()])
-
-
-@cache
-def _is_post() -> HeaderMatcher:
-    return HeaderMatcher(name=":method", string_match=StringMatcher(exact="POST"))
+    return RouteMatch(path=path, headers=[is_post()])
 
 
 def _caller() -> Iterator[tuple[str, str]]:

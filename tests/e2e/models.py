@@ -89,6 +89,49 @@ class Actor(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return [os.getpid()] * len(model_input)
 
 
+#: What is asked for on OpenAI's paths: a chat model, an agent, and one that makes embeddings.
+OPENAI = """
+import mlflow
+from mlflow.pyfunc import ChatModel, PythonModel, ResponsesAgent
+from mlflow.types.llm import ChatChoice, ChatChoiceDelta, ChatChunkChoice, ChatCompletionChunk, ChatCompletionResponse
+from mlflow.types.llm import ChatMessage
+from mlflow.types.responses import ResponsesAgentResponse, ResponsesAgentStreamEvent
+
+
+class Parrot(ChatModel):
+    def predict(self, context, messages, params):
+        said = ChatMessage(role="assistant", content=f"{messages[-1].content} at {params.temperature}")
+        return ChatCompletionResponse(choices=[ChatChoice(index=0, message=said)], model="parrot")
+
+    def predict_stream(self, context, messages, params):
+        for word in messages[-1].content.split():
+            delta = ChatChoiceDelta(role="assistant", content=word)
+            yield ChatCompletionChunk(choices=[ChatChunkChoice(index=0, delta=delta)], model="parrot")
+
+
+class Agent(ResponsesAgent):
+    def predict(self, request):
+        text = f"you said {request.input[-1].content}"
+        return ResponsesAgentResponse(output=[self.create_text_output_item(text=text, id="m1")])
+
+    def predict_stream(self, request):
+        for word in request.input[-1].content.split():
+            yield ResponsesAgentStreamEvent(**self.create_text_delta(delta=word, item_id="m1"))
+        item = self.create_text_output_item(text=request.input[-1].content, id="m1")
+        yield ResponsesAgentStreamEvent(type="response.output_item.done", item=item)
+
+
+class Lengths(PythonModel):
+    def predict(self, context, model_input, params=None):
+        texts = model_input["input"]
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        data = [{"object": "embedding", "index": i, "embedding": [float(len(t)), 0.5]} for i, t in enumerate(texts)]
+        return {"object": "list", "data": data, "model": "lengths", "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+
+
+mlflow.models.set_model(%s())
+"""
+
 CODE = """
 import mlflow
 from mlflow.pyfunc import PythonModel
@@ -121,6 +164,10 @@ def main(registry: str, folder: Path) -> None:
     code = folder / "from_code.py"
     code.write_text(CODE)
     log(mlflow.pyfunc, "from-code", python_model=str(code))
+    for name in ("Parrot", "Agent", "Lengths"):
+        code = folder / f"{name}.py"
+        code.write_text(OPENAI % name)
+        log(mlflow.pyfunc, name.lower(), python_model=str(code))
     boosted()
 
 

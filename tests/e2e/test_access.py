@@ -45,18 +45,11 @@ def call(wye: Wye, token: str, path: str, method: str = "POST") -> httpx.Respons
     return wye.client.request(method, path, json=EXAMPLE, headers=headers)
 
 
-def remove(wye: Wye, name: str) -> None:
-    """Delete an endpoint, and return when its replicas are gone: other tests count those there are."""
-    prefix = wye.get(name)["id"][:8]
-    assert wye.client.delete(f"/api/2.0/serving-endpoints/{name}").json() == {}
-    until(lambda: not any(replica.startswith(prefix) for replica in wye.replicas()))
-
-
 @pytest.fixture(scope="module")
 def endpoint(wye: Wye) -> Iterator[dict[str, Any]]:
     """An endpoint of the admin's."""
     yield wye.create("private", config({"m": 100}, m="linear/1"))
-    remove(wye, "private")
+    wye.remove("private")
 
 
 def test_a_token_from_creation_to_revocation(wye: Wye, endpoint: dict[str, Any]) -> None:
@@ -155,7 +148,7 @@ def test_secrets_reach_the_model_and_nobody_else(wye: Wye) -> None:
     assert created["config"]["served_entities"][0]["environment_vars"]["DB"] == "{{secrets/prod/db}}"
     answer = wye.predict("secretive", body={"dataframe_records": [{"name": "DB"}, {"name": "PLAIN"}]})
     assert answer.json() == {"predictions": ["tiger-42", "p"]}
-    remove(wye, "secretive")
+    wye.remove("secretive")
     client.secrets.delete_scope("prod")
     files = [file for file in wye.state_dir.rglob("*") if file.is_file()]
     assert not [file for file in files if b"tiger-42" in file.read_bytes()]
@@ -208,7 +201,7 @@ def test_rate_limits_of_the_api_are_kept_by_envoy(wye: Wye) -> None:
     assert call(wye, token, "/serving-endpoints/limited/invocations").status_code == 200
     assert wye.client.put(path, json={"rate_limits": []}).status_code == 200
     until(lambda: wye.predict("limited").status_code == 200)
-    remove(wye, "limited")
+    wye.remove("limited")
 
 
 def test_what_a_user_has_set_is_not_lost_at_an_update(wye: Wye, endpoint: dict[str, Any]) -> None:

@@ -127,6 +127,12 @@ class Wye:
         assert answer.status_code == 200, answer.text
         return self.settled(name)
 
+    def remove(self, name: str) -> None:
+        """Delete an endpoint, and return when its replicas are gone: other tests count those there are."""
+        prefix = self.get(name)["id"][:8]
+        assert self.client.delete(f"/api/2.0/serving-endpoints/{name}").json() == {}
+        until(lambda: not any(replica.startswith(prefix) for replica in self.replicas()))
+
     def get(self, name: str) -> dict[str, Any]:
         """The endpoint as the API shows it."""
         answer = self.client.get(f"/api/2.0/serving-endpoints/{name}")
