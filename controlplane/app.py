@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict
 
 from controlplane import keys
@@ -20,8 +20,8 @@ from controlplane.discovery import load_reports
 from controlplane.discovery.hub import Hub
 from controlplane.discovery.server import serve as serve_xds
 from controlplane.domain import Address, Endpoint, Problem, ProblemCode, ProblemError, Replica, Verdict
-from controlplane.domain.measurement import LogKind
-from controlplane.measurements import Measurements
+from controlplane.domain.measurement import FleetView, LogKind
+from controlplane.measurements import Envoys, FleetMeasurements, Measurements
 from controlplane.registry import Registry
 from controlplane.rollout.autoscale import UNITS_PER_REPLICA, ScaleOptions
 from controlplane.rollout.printed import LastWords
@@ -60,9 +60,8 @@ async def run(settings: Settings) -> None:
     runtime = ProcessRuntime(Address.parse(settings.worker_host_address), fleet)
     registry = Registry(settings.mlflow_uri)
     registry.warm()
-    measurements = Measurements(
-        Address.parse(settings.envoy_admin_address), clock, units=lambda replicas: replicas * UNITS_PER_REPLICA
-    )
+    envoys = Envoys([Address.parse(each) for each in settings.envoy_admin_address.split(",")], clock)
+    measurements = Measurements(envoys, clock, units=lambda replicas: replicas * UNITS_PER_REPLICA)
     made = None if settings.no_auth else keys.load_or_make(settings.state_dir / "keys")
     tokens = Tokens(store)
     revocations = Revocations(tokens, hub, clock)
@@ -121,6 +120,7 @@ async def run(settings: Settings) -> None:
             replicas_of=supervisor.replicas_of,
             logs=logs,
             measurements=measurements.of,
+            fleet=_fleet_view(FleetMeasurements(envoys, clock), fleet, hub),
             status=status,
             auth=auth,
             secrets=secrets,
@@ -141,8 +141,13 @@ async def run(settings: Settings) -> None:
     finally:
         await asyncio.to_thread(api.close)
         await asyncio.to_thread(registry.close)
-        measurements.close()
+        envoys.close()
         store.close()
+
+
+def _fleet_view(traffic: FleetMeasurements, fleet: WatchedMap[str, Replica], hub: Hub) -> Callable[[], FleetView]:
+    """For the API's threads: what there is to tell of the fleet."""
+    return lambda: FleetView(traffic.read(), tuple(fleet.snapshot().values()), hub.envoys(), hub.ack_times())
 
 
 async def _xds(hub: Hub, supervisor: Supervisor, revocations: Revocations, address: Address) -> None:

@@ -62,7 +62,7 @@ class Settings:
     envoy_admin_address: str = _setting(
         "",
         "WYE_ENVOY_ADMIN_ADDRESS",
-        "where Envoy's admin interface is, which metrics are read from",
+        "where Envoy's admin interface is, which metrics are read from; several Envoys' with commas between",
         shown="unix:<run-dir>/envoy-admin.sock",
     )
     request_timeout: float = _setting(297.0, "WYE_REQUEST_TIMEOUT", "how long a prediction may take", unit="seconds")

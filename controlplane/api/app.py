@@ -45,6 +45,7 @@ def create_app(deps: Deps) -> Flask:
         *(not_built, status),
     ):
         app.register_blueprint(resource.blueprint(deps))
+    app.register_blueprint(metrics.fleet(deps))
     app.register_blueprint(tokens.management(deps))
     app.register_blueprint(secrets.access_lists(deps))
     return app

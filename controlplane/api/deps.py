@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from controlplane.clock import Clock
 from controlplane.domain import Endpoint, Replica, Token
-from controlplane.domain.measurement import EntityMeasurement, LogKind
+from controlplane.domain.measurement import EntityMeasurement, FleetView, LogKind
 from controlplane.keys import Signer
 from controlplane.registry import ModelRegistry
 from controlplane.store import Endpoints, Secrets, Store, Tokens
@@ -66,6 +66,8 @@ class Deps:
     logs: Callable[[str, int, LogKind], str] = _no_logs
     #: What is known of the load of an endpoint's served entities; may raise ProblemError (TEMPORARILY_UNAVAILABLE).
     measurements: Callable[[Endpoint, tuple[Replica, ...]], tuple[EntityMeasurement, ...]] = _no_measurements
+    #: What `GET /api/2.0/wye/metrics` tells, endpoints excepted.
+    fleet: Callable[[], FleetView] = FleetView
     #: What `GET /api/2.0/wye/status` answers: must be JSON.
     status: Callable[[], Mapping[str, object]] = _no_status
     new_id: Callable[[], str] = hex_id

@@ -1,6 +1,6 @@
 """Where snapshots go in and acknowledgements come out: every live xDS stream, and what each Envoy has applied.
 
-All state belongs to one asyncio loop; nothing here may be called from another thread, `envoys` and `changes` excepted.
+All state belongs to one asyncio loop; nothing here may be called from another thread, `envoys`, `ack_times` and `changes` excepted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from controlplane.discovery.messages import Variant
 from controlplane.discovery.session import Session
 from controlplane.discovery.verdict import obstacle
 from controlplane.domain import EnvoyStatus, Rejection, Verdict
+from controlplane.domain.measurement import AckTimes
 from controlplane.translate.snapshot import Key, Snapshot
 from controlplane.watch import Subscription
 
@@ -150,6 +151,15 @@ class Hub:
         ]
         lost = [each.session.status(connected=False, since_ms=each.at_ms) for each in self._present_lost()]
         return (*live, *lost)
+
+    def ack_times(self) -> tuple[AckTimes, ...]:
+        """How long connected clients took to answer, on their present streams; may be called from any thread."""
+        return tuple(
+            AckTimes(session.node_id, type_url, seconds, refused)
+            for session in self.sessions
+            if session.node is not None
+            for type_url, seconds, refused in session.ack_times.read()
+        )
 
     def open(self, variant: Variant, only_type: str | None, on_work: Callable[[], None]) -> Session:
         """A session for a new stream; `on_work` is called when it may have something to send."""

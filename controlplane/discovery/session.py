@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from controlplane.clock import Clock
+from controlplane.discovery.ack_times import AckTimes
 from controlplane.discovery.delta import DeltaSubscription
 from controlplane.discovery.messages import (
     DeltaRequest,
@@ -58,6 +59,7 @@ class Session:
         self.requests_received = 0
         self.responses_sent = 0
         self.last_rejection: Rejection | None = None
+        self.ack_times = AckTimes(clock)
         self._clock = clock
         self._snapshot = snapshot
         self._nonce_prefix = nonce_prefix
@@ -134,6 +136,7 @@ class Session:
         count.responses += 1
         count.resources += len(resources)
         self.responses_sent += 1
+        self.ack_times.sent(self._seq)
         return Response(draft.type_url, str(self._snapshot.generation), nonce, resources, removed)
 
     def end(self) -> None:
@@ -211,6 +214,7 @@ class Session:
         for name in reaction.forgotten:
             self._rejections.pop((type_url, name), None)
         for settled in reaction.settled:
+            self.ack_times.answered(type_url, settled.seq, refused=settled.message is not None)
             for name, version in settled.acked.items() if self._rejections else ():
                 if version is not None:
                     self._rejections.get((type_url, name), {}).pop(version, None)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from controlplane.domain.delivery import EnvoyStatus
+from controlplane.domain.fleet import Replica
 
 
 class LogKind(StrEnum):
@@ -53,3 +57,66 @@ class EntityMeasurement:
     in_flight: int | None = None
     #: Milliseconds, by metric name, since the programs that count them have started.
     histograms: tuple[tuple[str, Histogram], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Requests of one served entity through one Envoy, since that Envoy has started."""
+
+    #: Answers by class of their status: `2xx`, …
+    by_class: tuple[tuple[str, int], ...] = ()
+    in_flight: int = 0
+    #: Milliseconds from a request's arrival at Envoy's router to the last byte of its answer.
+    latency: Histogram = Histogram((), 0.0)
+
+    @property
+    def requests(self) -> int:
+        """All that were answered."""
+        return sum(count for _, count in self.by_class)
+
+    def of_class(self, name: str) -> int:
+        """Those answered with that class."""
+        return dict(self.by_class).get(name, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyReading:
+    """What one Envoy says; by `endpoint/served entity`, those that have had requests."""
+
+    #: Its node id; the address of one that could not be asked for it.
+    node_id: str
+    #: False when it did not answer.
+    up: bool
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    #: Why it is not up.
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetReading:
+    """What all Envoys say, and the requests of late by `endpoint/served entity`."""
+
+    envoys: tuple[EnvoyReading, ...] = ()
+    lately: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AckTimes:
+    """How long one Envoy took to acknowledge (or refuse) responses of one resource type."""
+
+    node_id: str
+    type_url: str
+    #: Seconds from a response to its answer.
+    seconds: Histogram
+    #: Of these, refusals.
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """Everything there is to tell of the fleet beside its endpoints."""
+
+    traffic: FleetReading = FleetReading()
+    replicas: tuple[Replica, ...] = ()
+    envoys: tuple[EnvoyStatus, ...] = ()
+    acks: tuple[AckTimes, ...] = ()

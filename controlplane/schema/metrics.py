@@ -1,11 +1,11 @@
-"""Measurements in Prometheus' text format, under the names of the original (serving-api.md, section 6.6)."""
+"""One endpoint's measurements in Prometheus' text format, under the names of the original (serving-api.md, section 6.6)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 
-from controlplane.domain.measurement import EntityMeasurement, Histogram
+from controlplane.domain.measurement import EntityMeasurement
+from controlplane.schema.exposition import Labels, family, histogram_family
 
 #: name, meaning, which figure
 _GAUGES: tuple[tuple[str, str, Callable[[EntityMeasurement], float | None]], ...] = (
@@ -27,30 +27,15 @@ _HISTOGRAMS = {
 def prometheus_text(endpoint: str, measured: Iterable[EntityMeasurement]) -> str:
     """The measurements of an endpoint's served entities; what could not be measured is left out."""
     measured = tuple(measured)
+
+    def labels(of: EntityMeasurement) -> Labels:
+        return {"endpoint_name": endpoint, "served_entity_name": of.entity}
+
     lines: list[str] = []
     for name, meaning, figure in _GAUGES:
-        values = [(m.entity, value) for m in measured if (value := figure(m)) is not None]
-        if values:
-            lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge"]
-            lines += [f"{name}{{{_labels(endpoint, entity)}}} {_number(value)}" for entity, value in values]
+        samples = [(labels(m), value) for m in measured if (value := figure(m)) is not None]
+        lines += family(name, "gauge", meaning, samples)
     for name, meaning in _HISTOGRAMS.items():
-        found = [(m.entity, histogram) for m in measured for key, histogram in m.histograms if key == name]
-        lines += [f"# HELP {name} {meaning}", f"# TYPE {name} histogram"] if found else []
-        for entity, histogram in found:
-            lines += _histogram(name, _labels(endpoint, entity), histogram)
+        found = [(labels(m), histogram) for m in measured for key, histogram in m.histograms if key == name]
+        lines += histogram_family(name, meaning, found)
     return "".join(f"{line}\n" for line in lines)
-
-
-def _histogram(name: str, labels: str, histogram: Histogram) -> list[str]:
-    buckets = [f'{name}_bucket{{{labels},le="{_number(bound)}"}} {count}' for bound, count in histogram.buckets]
-    return [*buckets, f"{name}_sum{{{labels}}} {_number(histogram.sum)}", f"{name}_count{{{labels}}} {histogram.count}"]
-
-
-def _labels(endpoint: str, entity: str) -> str:
-    return f'endpoint_name="{endpoint}",served_entity_name="{entity}"'
-
-
-def _number(value: float) -> str:
-    if math.isinf(value):
-        return "+Inf"
-    return str(int(value)) if float(value).is_integer() else f"{value:.6g}"

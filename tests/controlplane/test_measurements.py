@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -12,13 +13,13 @@ import pytest
 from controlplane.clock import FakeClock
 from controlplane.domain import Address, Deployment, Endpoint, EntitySpec, Phase, ProblemError, Replica, TrafficRoute
 from controlplane.domain.measurement import EntityMeasurement, Histogram
-from controlplane.measurements import Measurements
+from controlplane.measurements import Envoys, FleetMeasurements, Measurements
 from controlplane.rollout import lifecycle
 
 ENVOY = """# TYPE envoy_cluster_upstream_rq_xx counter
 envoy_cluster_upstream_rq_xx{{envoy_response_code_class="4",envoy_cluster_name="e/a"}} 2
 envoy_cluster_upstream_rq_xx{{envoy_response_code_class="5",envoy_cluster_name="e/a"}} 1
-envoy_cluster_upstream_rq_completed{{envoy_cluster_name="e/a"}} {requests}
+envoy_cluster_upstream_rq_xx{{envoy_response_code_class="2",envoy_cluster_name="e/a"}} {requests}
 envoy_cluster_upstream_rq_active{{envoy_cluster_name="e/a"}} 3
 envoy_cluster_upstream_rq_time_bucket{{envoy_cluster_name="e/a",le="5"}} 8
 envoy_cluster_upstream_rq_time_bucket{{envoy_cluster_name="e/a",le="+Inf"}} 10
@@ -42,10 +43,14 @@ class Programs:
     def __init__(self) -> None:
         programs = self
         self.requests = 10
+        self.asked: list[str] = []
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                text = REPLICA if self.path == "/metrics" else ENVOY.format(requests=programs.requests)
+                programs.asked.append(self.path)
+                text = REPLICA if self.path == "/metrics" else ENVOY.format(requests=programs.requests - 3)
+                if self.path == "/server_info":
+                    text = json.dumps({"node": {"id": "envoy-1"}})
                 self.send_response(200)
                 self.send_header("content-length", str(len(text)))
                 self.end_headers()
@@ -92,10 +97,9 @@ def replica(address: Address | None, pid: int | None = None, slot: int = 0) -> R
 def test_everything_that_can_be_measured_is(programs: Programs) -> None:
     """Counts and latencies come from Envoy, queue times from all replicas together, the rest from the process."""
     clock = FakeClock()
-    measurements = Measurements(programs.address, clock, units=lambda replicas: 4 * replicas)
+    measurements = Measurements(Envoys([programs.address], clock), clock, units=lambda replicas: 4 * replicas)
     here = replica(programs.address, os.getpid()), replica(programs.address, None, slot=1)
     (found,) = measurements.of(live(), here)
-    measurements.close()
     assert found.cpu_percent is not None
     assert found.memory_percent is not None
     assert found.memory_percent > 0
@@ -116,7 +120,7 @@ def test_everything_that_can_be_measured_is(programs: Programs) -> None:
 def test_requests_are_those_since_a_minute_ago(programs: Programs) -> None:
     """The reading that is nearest to a minute ago counts; a restarted Envoy begins at nothing."""
     clock = FakeClock()
-    measurements = Measurements(programs.address, clock, units=lambda replicas: replicas)
+    measurements = Measurements(Envoys([programs.address], clock), clock, units=lambda replicas: replicas)
 
     def requests(count: int, after: float) -> int | None:
         programs.requests = count
@@ -124,19 +128,65 @@ def test_requests_are_those_since_a_minute_ago(programs: Programs) -> None:
         return measurements.of(live(), ())[0].requests
 
     assert [requests(10, 0), requests(15, 59), requests(40, 60), requests(45, 5)] == [10, 5, 25, 30]
-    assert requests(3, 60) == 3
-    measurements.close()
+    assert requests(4, 60) == 4
 
 
 def test_what_is_away_is_left_out_or_told(programs: Programs) -> None:
     """A replica or a process that is gone leaves its figures out; without Envoy there is nothing to tell."""
     nowhere = Address(host="127.0.0.1", port=1)
-    measurements = Measurements(programs.address, FakeClock(), units=lambda replicas: replicas)
+    measurements = Measurements(Envoys([programs.address], FakeClock()), FakeClock(), units=lambda replicas: replicas)
     (found,) = measurements.of(live(), (replica(nowhere, 2**30), replica(None)))
-    measurements.close()
     assert (found.cpu_percent, found.memory_percent) == (None, None)
     assert [name for name, _ in found.histograms] == ["request_latency_ms"]
-    blind = Measurements(nowhere, FakeClock(), units=lambda replicas: replicas)
+    blind = Measurements(Envoys([nowhere], FakeClock()), FakeClock(), units=lambda replicas: replicas)
     with pytest.raises(ProblemError, match="Envoy's statistics cannot be read"):
         blind.of(live(), ())
-    blind.close()
+
+
+def test_several_envoys_are_added_up_and_one_that_is_away_is_said_to_be(programs: Programs) -> None:
+    """Requests of both count; the third is not up, and its reason is kept."""
+    clock = FakeClock()
+    envoys = Envoys([programs.address, programs.address, Address(host="127.0.0.1", port=1)], clock)
+    (found,) = Measurements(envoys, clock, units=lambda replicas: replicas).of(live(), ())
+    assert (found.requests, found.requests_4xx, found.in_flight) == (20, 4, 6)
+    assert dict(found.histograms)["request_latency_ms"] == LATENCY + LATENCY
+    readings = FleetMeasurements(envoys, clock).read().envoys
+    assert [(each.node_id, each.up) for each in readings] == [("envoy-1", True)] * 2 + [("127.0.0.1:1", False)]
+    assert "refused" in readings[2].message
+    envoys.close()
+
+
+def test_an_envoy_that_takes_long_is_read_the_more_rarely(programs: Programs) -> None:
+    """At most a fiftieth of the time is spent on its statistics, however often they are asked for."""
+
+    class Slow(FakeClock):
+        """Each look at it takes a second."""
+
+        def monotonic(self) -> float:
+            self.advance(1)
+            return super().monotonic()
+
+    clock = Slow()
+    envoys = Envoys([programs.address], clock)
+    first = envoys.read()
+    assert all(envoys.read() is first for _ in range(40))
+    clock.advance(20)
+    assert envoys.read() is not first
+    assert sum(path.startswith("/stats") for path in programs.asked) == 2
+    envoys.close()
+
+
+def test_requests_of_late_are_those_of_the_last_minute(programs: Programs) -> None:
+    """Whoever asks often does not shorten the minute; an Envoy that starts anew has not had negative requests."""
+    clock = FakeClock()
+    envoys = Envoys([programs.address], clock)
+    fleet = FleetMeasurements(envoys, clock)
+
+    def lately(count: int, after: float) -> int:
+        programs.requests = count
+        clock.advance(after)
+        return fleet.read().lately["e/a"]
+
+    assert [lately(10, 0), lately(20, 30), lately(21, 1), lately(40, 30), lately(50, 30)] == [10, 10, 11, 30, 30]
+    assert lately(5, 10) == 5
+    envoys.close()

@@ -74,6 +74,7 @@ CALLS: dict[str, str | Permission] = {
     "POST /api/2.0/secrets/acls/delete": "all",
     "POST /api/2.0/external-function": "admin",
     "GET /api/2.0/wye/health": "all",
+    "GET /api/2.0/wye/metrics": "all",
     "GET /api/2.0/wye/status": "admin",
 }
 LEVELS = (None, VIEW, QUERY, MANAGE)
