@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -53,14 +53,21 @@ class Artifacts:
         if here is not None:
             yield here
             return
-        key = hashlib.blake2b(artifact_uri.encode(), digest_size=12).hexdigest()
-        self._in_use[key] += 1
-        try:
+        key = _key(artifact_uri)
+        with self.held(artifact_uri):
             fetched = not self._made.has(key)
             path = await self._made.get(key, lambda directory, _, tell: self._fetch(artifact_uri, directory, tell), say)
             if fetched:
                 await self._trim()
             yield path / MODEL
+
+    @contextlib.contextmanager
+    def held(self, artifact_uri: str) -> Iterator[None]:
+        """Leave the files where they are, if they are here, until the context ends."""
+        key = _key(artifact_uri)
+        self._in_use[key] += 1
+        try:
+            yield
         finally:
             self._in_use[key] -= 1
 
@@ -101,6 +108,10 @@ class Artifacts:
             if excess > 0 and self._in_use[key] <= 0:
                 await asyncio.to_thread(self._made.remove, key)
                 excess -= size
+
+
+def _key(artifact_uri: str) -> str:
+    return hashlib.blake2b(artifact_uri.encode(), digest_size=12).hexdigest()
 
 
 def local_path(artifact_uri: str) -> Path | None:

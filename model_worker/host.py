@@ -16,11 +16,11 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model_worker import protocol
+from model_worker import orphanage, protocol
 from model_worker.admission import Queue
 from model_worker.allowance import SIZES, Allowance, Processors, allowances, by_size
 from model_worker.artifacts import Artifacts
@@ -29,6 +29,7 @@ from model_worker.fork_servers import ForkServers
 from model_worker.hosted import HostedReplica, Surroundings
 from model_worker.listeners import ListenerError, Listeners, TcpListeners, UnixListeners, answers
 from model_worker.logs import Logs
+from model_worker.orphanage import Orphan, Orphanage, Record
 from model_worker.protocol import Command, ProtocolError, Sleep, Spec, Start, State, Stop
 from model_worker.pulse import Patience
 from model_worker.task import Limits
@@ -39,6 +40,9 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at replicas: whether they are alive, how much memory they use, how long their logs are.
 _LOOK_INTERVAL = 0.25
+
+#: Least seconds between a change of the replicas and the writing of it to where a successor of this host finds it.
+_RECORD_PAUSE = 0.02
 
 #: Seconds between two looks that are a sign that the host itself could not run.
 _OUT_OF_BREATH = 2.0
@@ -95,6 +99,11 @@ class Host:
         self._replicas: dict[str, HostedReplica] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._peers: set[asyncio.StreamWriter] = set()
+        self._record = Record(options.log_dir / "replicas.json")
+        self._writing: asyncio.TimerHandle | None = None
+        self._record_pause = _RECORD_PAUSE
+        orphans = orphanage.address(options.socket_dir, options.log_dir)
+        self._orphanage = Orphanage(orphans, self._adopt)
         self._logs = {kind: Logs(options.log_dir / folder) for kind, folder in (("output", "."), ("build", "build"))}
         self._directory = options.log_dir / "work" / self._id[:8]
         self._forks = ForkServers(fork_server_variables(variables), log_dir=options.log_dir, directory=self._directory)
@@ -116,13 +125,12 @@ class Host:
             processors=Processors(),
             nice=options.nice,
             patience=options.patience,
+            orphanage=str(orphans),
         )
 
     async def run(self, end: asyncio.Event) -> None:
         """Serve until `end` is set, then end every replica, for as long as they may take, and return."""
-        # What a killed host has left; its orphans have read their models by now.
-        shutil.rmtree(self._directory.parent, ignore_errors=True)
-        self._directory.mkdir(parents=True, mode=0o700)
+        await self._take_over()
         background = [
             asyncio.create_task(self._forks.run(), name="fork server"),
             asyncio.create_task(self._look(), name="look at replicas"),
@@ -135,6 +143,10 @@ class Host:
             server.close()
             await self._end_replicas()
         finally:
+            await self._orphanage.close()
+            if self._writing is not None:
+                self._writing.cancel()
+            self._record.forget()
             await asyncio.gather(self._artifacts.close(), self._environments.close(), self._templates.close())
             for task in background:
                 task.cancel()
@@ -142,11 +154,66 @@ class Host:
             for peer in self._peers:
                 peer.close()
             self._forget_address()
-            with contextlib.suppress(OSError):
-                self._directory.rmdir()
+            for directory in self._directory.parent.iterdir():
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
         for outcome in outcomes:
             if not isinstance(outcome, asyncio.CancelledError) and isinstance(outcome, BaseException):
                 raise outcome
+
+    # What a killed host has left
+
+    async def _take_over(self) -> None:
+        """Be in the place of a host that was killed: its living replicas are ours, and the others' sockets are open again.
+
+        Whoever connects meanwhile waits; control planes are served afterwards, and see all of it.
+        """
+        self._directory.mkdir(parents=True, mode=0o700)
+        for left in await self._orphanage.open(self._record.read()):
+            if left.spec.id in self._replicas:
+                continue
+            replica = self._new(left.spec, left.name)
+            try:
+                replica.inherit(left)
+            except ListenerError as error:
+                _logger.warning("replica %s: %s", left.spec.id, error)
+                del self._replicas[left.spec.id]
+        kept = {replica.directory for replica in self._replicas.values()}
+        for former in self._directory.parent.iterdir():
+            for directory in former.iterdir() if former != self._directory else ():
+                if directory not in kept:
+                    shutil.rmtree(directory, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                if former != self._directory:
+                    former.rmdir()
+        if self._replicas:
+            alive = len(self._lives)
+            _logger.info("took over %d replicas, of which %d are alive", len(self._replicas), alive)
+
+    def _adopt(self, orphan: Orphan) -> bool:
+        """Take over a living replica, unless there is another in its place."""
+        if orphan.spec.id in self._replicas:
+            return False
+        replica = self._new(orphan.spec, orphan.name)
+        replica.adopt(orphan)
+        self._lives[orphan.spec.id] = asyncio.create_task(
+            self._live(replica, replica.attend_adopted(orphan)), name=f"replica {orphan.spec.id}"
+        )
+        return True
+
+    def _new(self, spec: Spec, name: str) -> HostedReplica:
+        replica = self._replicas[spec.id] = HostedReplica(spec, name, self._around, self._publish)
+        return replica
+
+    def _write_record(self) -> None:
+        """Soon after each change, and not so often that it would be noticed."""
+        self._writing = None
+        began = time.monotonic()
+        try:
+            self._record.write((each.name, each.state, each.born) for each in self._replicas.values())
+        except OSError as error:
+            _logger.warning("a successor of this host would not know its replicas: %s", error)
+        self._record_pause = max(_RECORD_PAUSE, 20 * (time.monotonic() - began))
 
     # Replicas
 
@@ -169,20 +236,23 @@ class Host:
         replica = self._replicas.get(spec.id)
         if replica is None:
             self._numbers += 1
-            replica = HostedReplica(spec, f"{self._id[:8]}-{self._numbers}", self._around, self._publish)
-            self._replicas[spec.id] = replica
+            replica = self._new(spec, f"{self._id[:8]}-{self._numbers}")
         elif replica.state.phase != protocol.FAILED or spec.id in self._lives:
             return
-        if spec.asleep and replica.state.attempt == 0:
+        replica.given(spec)
+        if spec.asleep:
             replica.listen()
         else:
             replica.begin()
         self._lives[spec.id] = asyncio.create_task(self._live(replica), name=f"replica {spec.id}")
 
-    async def _live(self, replica: HostedReplica) -> None:
+    async def _live(self, replica: HostedReplica, first: Coroutine[None, None, None] | None = None) -> None:
+        """From a start, or from what is `first` in its place, to an end that nobody but a control plane changes."""
         replica_id = replica.state.spec.id
         try:
-            if replica.state.phase != protocol.ASLEEP:
+            if first is not None:
+                await first
+            elif replica.state.phase != protocol.ASLEEP:
                 await replica.attempt()
             while replica.state.phase == protocol.ASLEEP:
                 await replica.roused()
@@ -205,6 +275,8 @@ class Host:
     def _forget(self, replica: HostedReplica) -> None:
         replica.close()
         del self._replicas[replica.state.spec.id]
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().call_later(self._record_pause, self._write_record)
         self._tell({"type": "gone", "id": replica.state.spec.id})
 
     async def _end_replicas(self) -> None:
@@ -264,6 +336,8 @@ class Host:
         }
 
     def _publish(self, state: State) -> None:
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().call_later(self._record_pause, self._write_record)
         self._tell({"type": "replica", "replica": state.to_json()})
 
     def _tell(self, message: Mapping[str, object]) -> None:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from model_worker.fork_servers import ForkServers
 from model_worker.forks import Child, ForkError, Forks
 from model_worker.listeners import Listener, ListenerError, Listeners
 from model_worker.logs import Logs
+from model_worker.orphanage import Left, Orphan, identity
 from model_worker.protocol import Spec, State
 from model_worker.pulse import Patience, Pulse
 from model_worker.task import Limits, Report, Task
@@ -66,6 +67,8 @@ class Surroundings:
     #: Added to every replica's niceness.
     nice: int = 0
     patience: Patience = field(default_factory=Patience)
+    #: Where replicas look for a new host when this one has died.
+    orphanage: str = ""
 
 
 class HostedReplica:
@@ -75,12 +78,14 @@ class HostedReplica:
         """`name` is unique among all replicas there ever were, and fit for a file name."""
         self._name = name
         self._around = around
+        self._directory = around.directory / name
         self._publish = publish
         self._listener: Listener | None = None
         self._child: Child | None = None
         self._process: psutil.Process | None = None
         self._pulse: Pulse | None = None
         self._began = 0.0
+        self._born = 0.0
         #: Why its process was ended, when it was ended for something that it did.
         self._ended_for = ""
         self._preparing: asyncio.Task[tuple[Task, Forks]] | None = None
@@ -94,6 +99,70 @@ class HostedReplica:
         """The replica as it is now."""
         return self._state
 
+    @property
+    def name(self) -> str:
+        """What its socket and its directory are called."""
+        return self._name
+
+    @property
+    def directory(self) -> Path:
+        """Where its process works."""
+        return self._directory
+
+    @property
+    def born(self) -> float:
+        """When its process was made, seconds since the epoch; 0 while there is none."""
+        return self._born
+
+    def given(self, spec: Spec) -> None:
+        """From now on it is to be started with this spec."""
+        self._state = replace(self._state, spec=spec)
+
+    def inherit(self, left: Left) -> None:
+        """Listen where a replica did that died with its host, and wait to be started again.
+
+        Raises ListenerError.
+        """
+        listener = self._listener = self._around.listeners.again(left.address)
+        self._update(
+            phase=protocol.FAILED,
+            address=listener.address,
+            attempt=left.attempt,
+            message="It ended together with its worker host.",
+            holds_connections=True,
+        )
+
+    def adopt(self, orphan: Orphan) -> None:
+        """Take over the process of a replica that has lost its host; `attend_adopted` has to follow."""
+        listener = self._listener = self._around.listeners.inherited(orphan.listener)
+        self._directory = orphan.directory
+        self._pulse = pulse.at(orphan.pulse)
+        os.close(orphan.pulse)
+        self._child = Child(orphan.pid, asyncio.get_running_loop().create_future())
+        self._child.ended.set_result(None)
+        self._began = time.monotonic()
+        self._know(orphan.pid)
+        serves = self._pulse[pulse.BEAT] > 0
+        self._update(
+            phase=protocol.READY if serves else protocol.STARTING,
+            address=listener.address,
+            pid=orphan.pid,
+            attempt=orphan.attempt,
+            holds_connections=True,
+        )
+
+    async def attend_adopted(self, orphan: Orphan) -> None:
+        """See the process of an adopted replica through to its end, as `attempt` does."""
+        assert self._child is not None
+        assert self._listener is not None
+        child, listener = self._child, self._listener
+
+        async def attend() -> None:
+            with self._around.artifacts.held(self._state.spec.artifact_uri):
+                await self._attend(child, orphan.channel, listener)
+
+        await self._through(attend())
+
     def begin(self) -> None:
         """Say that there will be another attempt; `attempt` has to follow."""
         self._update(
@@ -102,10 +171,12 @@ class HostedReplica:
 
     async def attempt(self) -> None:
         """Start a process for it and see it through to its end: FAILED, or, if it was stopped, ready to be forgotten."""
-        directory = self._around.directory / self._name
+        if self._state.phase != protocol.STOPPING:
+            await self._through(self._run_process())
+
+    async def _through(self, life: Coroutine[None, None, None]) -> None:
         try:
-            if self._state.phase != protocol.STOPPING:
-                await self._run_process(directory)
+            await life
         except (EnvironmentFailure, FetchError) as error:
             self._fail(str(error), permanent=error.permanent)
         except (ForkError, ListenerError, OSError) as error:
@@ -120,7 +191,8 @@ class HostedReplica:
             if self._killing is not None:
                 self._killing.cancel()
             self._kill_at = float("inf")
-            shutil.rmtree(directory, ignore_errors=True)
+            self._born = 0.0
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     def sleep(self, grace: float) -> None:
         """End the process of a READY replica within `grace` seconds; its socket stays, and what comes there waits."""
@@ -129,13 +201,13 @@ class HostedReplica:
             self._end(grace)
 
     def listen(self) -> None:
-        """Be ASLEEP from the beginning; where no socket can be had, be started at once, which will say why."""
+        """Be ASLEEP before there ever was a process; where no socket can be had, be started at once, which will say why."""
         try:
-            listener = self._listener = self._around.listeners.open(self._name)
+            listener = self._listener = self._listener or self._around.listeners.open(self._name)
         except ListenerError:
             self.begin()
             return
-        self._update(phase=protocol.ASLEEP, address=listener.address, holds_connections=True)
+        self._update(phase=protocol.ASLEEP, message="", address=listener.address, holds_connections=True)
 
     async def roused(self) -> None:
         """Return when somebody connects to the socket of a replica that is ASLEEP, or when it is stopped."""
@@ -177,13 +249,13 @@ class HostedReplica:
             self._listener.close()
             self._listener = None
 
-    async def _run_process(self, directory: Path) -> None:
+    async def _run_process(self) -> None:
         listener = self._listener = self._listener or self._around.listeners.open(self._name)
         self._update(address=listener.address, holds_connections=True)
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
         async with contextlib.AsyncExitStack() as until_it_ended:
             with os.fdopen(self._around.logs.open(self._state.spec.id, self._heading), "wb") as log:
-                preparing = self._prepare(directory, log.fileno(), until_it_ended)
+                preparing = self._prepare(log.fileno(), until_it_ended)
                 self._preparing = asyncio.create_task(preparing, name=f"prepare {self._name}")
                 try:
                     task, forks = await self._preparing
@@ -242,9 +314,7 @@ class HostedReplica:
         spec = self._state.spec
         return f"{spec.title or spec.id} ({spec.entity_name} {spec.entity_version}), attempt {self._state.attempt}"
 
-    async def _prepare(
-        self, directory: Path, log: int, until_it_ended: contextlib.AsyncExitStack
-    ) -> tuple[Task, Forks]:
+    async def _prepare(self, log: int, until_it_ended: contextlib.AsyncExitStack) -> tuple[Task, Forks]:
         """What the process is to be and what forks it; all that this needs is there until the stack unwinds."""
         around, spec = self._around, self._state.spec
         with os.fdopen(around.build_logs.open(spec.id, self._heading), "w", buffering=1) as build_log:
@@ -268,8 +338,10 @@ class HostedReplica:
             title=spec.title,
             model=str(model),
             variables={**around.variables, **dict(spec.environment_vars)},
-            directory=str(directory),
+            directory=str(self._directory),
             limits=around.limits,
+            orphanage=around.orphanage,
+            identity=identity(spec, self._name, self._state.attempt, self._directory),
             processors=until_it_ended.enter_context(around.processors.some(self._allowance.cpus)),
             nice=around.nice,
         )
@@ -292,12 +364,16 @@ class HostedReplica:
             os.close(memory)
         self._child = child
         self._began = time.monotonic()
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self._process = psutil.Process(child.pid)
+        self._know(child.pid)
         self._update(pid=child.pid)
         if self._state.phase == protocol.STOPPING:  # it was told while the process was being made
             self._signal(signal.SIGTERM)
         return child, ours
+
+    def _know(self, pid: int) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._process = psutil.Process(pid)
+            self._born = self._process.create_time()
 
     async def _attend(self, child: Child, ours: socket.socket, listener: Listener) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=ours)
@@ -306,8 +382,8 @@ class HostedReplica:
         try:
             status = await child.ended
             if status is None:
-                # Its fork server died, and it serves on; its end of the channel closes when it ends.
-                await asyncio.wait([reports])
+                # Its fork server died, and it serves on.
+                await _end_of(child.pid, reports)
             ping.cancel()
             # It has ended, so its reports have; but a process that the model left behind may hold the channel open.
             await asyncio.wait([reports], timeout=1)
@@ -390,9 +466,27 @@ async def _answers(listener: Listener) -> bool:
         return False
 
 
+async def _end_of(pid: int, reports: asyncio.Task[Report | None]) -> None:
+    """Return when a process has ended that is not our child; where the kernel does not tell, its end of the channel does."""
+    if not hasattr(os, "pidfd_open"):
+        await asyncio.wait([reports])
+        return
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(process, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(process)
+        os.close(process)
+
+
 def _how(status: int | None) -> str:
     if status is None:
-        return "ended together with its fork server"
+        return "ended; how is not known, for the process that started it had ended before"
     if os.WIFSIGNALED(status):
         return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"exited with code {os.WEXITSTATUS(status)}"

@@ -58,6 +58,15 @@ class Listeners(Protocol):
         Raises ListenerError.
         """
 
+    def again(self, address: Mapping[str, Any]) -> Listener:
+        """A socket that listens where one did that is gone.
+
+        Raises ListenerError.
+        """
+
+    def inherited(self, listener: socket.socket) -> Listener:
+        """A socket that listens, made by another process with the same settings."""
+
 
 class UnixListeners:
     """Sockets in a directory of their own."""
@@ -74,7 +83,18 @@ class UnixListeners:
 
     def open(self, name: str) -> Listener:
         """A Unix socket at `<directory>/<name>.sock`, for this user only."""
-        path = self._directory / f"{name}.sock"
+        return self._at(self._directory / f"{name}.sock")
+
+    def again(self, address: Mapping[str, Any]) -> Listener:
+        """A socket at the path that another had."""
+        return self._at(Path(address["path"]))
+
+    def inherited(self, listener: socket.socket) -> Listener:
+        """The socket with the path that it has."""
+        path = Path(listener.getsockname())
+        return Listener(listener, {"path": str(path)}, path)
+
+    def _at(self, path: Path) -> Listener:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             path.unlink(missing_ok=True)
@@ -101,9 +121,20 @@ class TcpListeners:
 
     def open(self, name: str) -> Listener:  # noqa: ARG002 - a port needs no name
         """A TCP socket on a free port."""
+        return self._on(0)
+
+    def again(self, address: Mapping[str, Any]) -> Listener:
+        """A TCP socket on the port that another had."""
+        return self._on(int(address["port"]))
+
+    def inherited(self, listener: socket.socket) -> Listener:
+        """The socket with the port that it has."""
+        return Listener(listener, {"host": self._advertised, "port": listener.getsockname()[1]})
+
+    def _on(self, port: int) -> Listener:
         try:
             family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-            listener = socket.create_server((self._host, 0), family=family, backlog=BACKLOG)
+            listener = socket.create_server((self._host, port), family=family, backlog=BACKLOG)
         except OSError as error:
             raise ListenerError(f"cannot listen on {self._host}: {error}") from error
         return Listener(listener, {"host": self._advertised, "port": listener.getsockname()[1]})

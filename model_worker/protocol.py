@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 #: Said in the hello; it changes when an old peer would misunderstand a new one.
@@ -43,6 +43,10 @@ class Spec:
     workload_size: str = ""
     #: Begin ASLEEP: listen, and make a process when somebody connects.
     asleep: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as `start` carries it."""
+        return {**asdict(self), "environment_vars": dict(self.environment_vars)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ def parse_command(text: bytes) -> Command:
         message = json.loads(text)
         kind = message["type"]
         if kind == "start":
-            return Start(_spec(message["spec"]))
+            return Start(spec(message["spec"]))
         if kind == "stop":
             return Stop(str(message["id"]), float(message["grace"]))
         if kind == "sleep":
@@ -140,7 +144,8 @@ def parse_command(text: bytes) -> Command:
     raise ProtocolError(f"unknown command type {kind!r}: this host knows start, stop, sleep and logs")
 
 
-def _spec(fields: Mapping[str, Any]) -> Spec:
+def spec(fields: Mapping[str, Any]) -> Spec:
+    """The spec that `Spec.to_json` wrote; raises KeyError, TypeError, ValueError, AttributeError."""
     variables = fields.get("environment_vars") or {}
     return Spec(
         id=str(fields["id"]),

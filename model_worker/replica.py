@@ -1,7 +1,7 @@
 """A replica: what a forked process becomes. Loads one model and serves it on the socket that it was lent.
 
 It accepts no connection before the model is loaded; until then they wait in the socket's queue. It ends on SIGTERM,
-having answered what it has accepted or queued, or some time after its host has died.
+having answered what it has accepted or queued, or some time after its host has died without a successor.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from model_worker.fast import Wish
 from model_worker.http import Bounds, Server
 from model_worker.last_words import last_words
 from model_worker.listeners import BACKLOG
+from model_worker.orphan import Fate, find_host
 from model_worker.output import flush, report, take_output
 from model_worker.service import Service
 from model_worker.task import Report, Task
@@ -63,7 +64,7 @@ def run(
     faulthandler.enable()
     listener = socket.socket(fileno=listener_fd)
     channel = socket.socket(fileno=channel_fd)
-    _outlive_no_host(channel, listener, task.limits.orphan_grace)
+    _outlive_host(task, channel, listener, pulse_fd)
     try:
         wish = Wish.from_text(task.variables.get("WYE_BATCH", ""))
         queue = task.limits.queue.overridden(task.variables)
@@ -88,21 +89,24 @@ def _load(task: Task, channel: socket.socket, loaded: mlflow_model.MlflowModel |
     return mlflow_model.load(Path(task.model))
 
 
-def _outlive_no_host(channel: socket.socket, listener: socket.socket, grace: float) -> None:
-    """Once the host is dead go on serving for `grace` seconds, then finish, then end in any case.
+def _outlive_host(task: Task, channel: socket.socket, listener: socket.socket, pulse_fd: int) -> None:
+    """Once the host is dead go on serving until another takes over; if none does, finish, then end in any case.
 
     A thread, because a model may keep the main one busy for ever, while it is loaded too.
     """
     path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
+    descriptors = (listener.fileno(), pulse_fd)
 
     def watch() -> NoReturn:
-        with contextlib.suppress(OSError):
-            while channel.recv(4096):
-                pass
-        time.sleep(grace)
-        # Nobody else is left to remove it.
-        with contextlib.suppress(OSError):
-            if path:
+        fate = Fate.ADOPTED
+        while fate is Fate.ADOPTED:
+            with contextlib.suppress(OSError):
+                while channel.recv(4096):
+                    pass
+            fate = find_host(task.orphanage, task.identity, descriptors, channel, task.limits.orphan_grace)
+        if fate is Fate.ALONE and path:
+            # Nobody else is left to remove it.
+            with contextlib.suppress(OSError):
                 os.unlink(path)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_ORPHAN_FINISH)

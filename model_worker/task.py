@@ -42,6 +42,9 @@ class Task:
     #: An empty directory of its own, which the host removes afterwards.
     directory: str
     limits: Limits
+    #: Where to look for the host's successor when the host has died, and what to say of oneself there.
+    orphanage: str = ""
+    identity: str = ""
     #: Processors that it may run on; none means all.
     processors: tuple[int, ...] = ()
     #: Added to its niceness: the higher, the more others go before it.

@@ -61,15 +61,16 @@ def _starts(endpoint: Endpoint, observed: Observed, now: float) -> tuple[tuple[R
     pending = new_entities(endpoint)
     for entity in wanted_entities(endpoint):
         present = {replica.id: replica for replica in observed.of(deployment(endpoint.id, entity))}
+        asleep = observed.sleeps(endpoint.id, entity)
         for id_ in observed.kept(endpoint.id, entity):
             replica = present.get(id_)
             if replica is None:
-                specs.append(_spec(endpoint, entity, id_, asleep=observed.sleeps(endpoint.id, entity)))
+                specs.append(_spec(endpoint, entity, id_, asleep=asleep))
             elif replica.phase is Phase.FAILED:
                 again = _verdict(replica, observed, entity not in pending, now)
                 if isinstance(again, restart.Again):
                     if again.at <= now:
-                        specs.append(_spec(endpoint, entity, id_))
+                        specs.append(_spec(endpoint, entity, id_, asleep=asleep))
                     else:
                         wakes.append(again.at)
     return tuple(specs), wakes

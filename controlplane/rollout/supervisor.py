@@ -203,7 +203,11 @@ class Supervisor:
                     recent = [at for at in record.failures.get(replica_id, ()) if at > now - WINDOW]
                     record.failures[replica_id] = (*recent, now)
                     _log.warning("replica %s failed: %s", replica_id, replica.message)
-                if before is not None and before.phase is Phase.ASLEEP and replica.phase is not Phase.ASLEEP:
+                if (
+                    before is not None
+                    and before.phase is Phase.ASLEEP
+                    and replica.phase in {Phase.STARTING, Phase.READY}
+                ):
                     self._scaler.woke(replica.deployment, self._clock.monotonic())
             touched.add(owner)
         for owner in touched:

@@ -88,6 +88,35 @@ def test_a_killed_replica_takes_only_its_own_requests_along(start: Callable[...,
     assert took < 2.0
 
 
+def test_the_death_of_the_worker_host_is_not_noticed(start: Callable[..., Wye]) -> None:
+    """Kill -9 under load: no failed request, the next host takes over the same processes, and updates go on."""
+    wye = start()
+    wye.create("ep", config({"a": 50, "b": 50}, a="linear/1", b="other/1"))
+    before = wye.replicas()
+    under_load = load(wye, "ep")
+
+    def taken_over(former: int) -> bool:
+        status = wye.client.get("/api/2.0/wye/status").json()
+        return wye.pid("worker_host") not in {None, former} and status["worker_host"]["connected"]
+
+    async def run() -> None:
+        async with under_load.running():
+            await under_load.answers(100)
+            pid = wye.kill("worker_host")
+            await under_load.answers(100)
+            await asyncio.to_thread(until, lambda: taken_over(pid), 60)
+            await under_load.answers(300)
+
+    asyncio.run(run())
+    assert under_load.tally.failures == []
+    assert wye.replicas() == before
+    (one, *_) = before.items()
+    os.kill(one[1], signal.SIGKILL)  # the new host notices it as the old one would have
+    until(lambda: wye.replicas().get(one[0], one[1]) != one[1], 60)
+    assert wye.update("ep", config({"m": 100}, m="linear/2"))["state"]["config_update"] == "NOT_UPDATING"
+    assert wye.value("ep") == 42.0
+
+
 def test_a_killed_envoy_is_back_and_configured(start: Callable[..., Wye]) -> None:
     """Kill -9 of Envoy: it is restarted, gets its configuration, and serves again within 3 s."""
     wye = start()

@@ -130,25 +130,41 @@ def test_a_crashed_replica_is_started_again_under_its_id(host: RunningHost, mode
 
 
 def test_a_new_host_is_believed(models: SavedModels) -> None:
-    """When the host dies the fleet stays as last seen and calls are dropped; its successor's fleet replaces it."""
-    first = RunningHost("--orphan-grace", "0.2")
+    """When the host dies the fleet stays as last seen and calls are dropped; then it is what the host's successor says.
+
+    A living replica is the same as before; of one that has ended the socket listens again, and it can be started there.
+    """
+    first = RunningHost()
     hosts = [first]
 
     async def scenario() -> None:
         async with control_plane(first) as (runtime, fleet):
-            await runtime.start(spec("r", models("linear")))
-            await until(fleet, "r", is_ready)
+            for each in ("lives", "dies"):
+                await runtime.start(spec(each, models("linear")))
+            lives, dies = [await until(fleet, each, is_ready) for each in ("lives", "dies")]
+            assert lives is not None
+            assert dies is not None
+            assert dies.pid is not None
+            assert dies.address is not None
             first.process.kill()
             first.process.wait()
             await until_connected(runtime, wanted=False)
             await runtime.start(spec("dropped", models("linear")))
             with pytest.raises(OutOfReachError):
-                await runtime.logs("r", 1)
-            assert set(fleet.snapshot()) == {"r"}
+                await runtime.logs("lives", 1)
+            assert fleet.snapshot() == {"lives": lives, "dies": dies}
+            os.kill(dies.pid, signal.SIGKILL)
             hosts.append(await asyncio.to_thread(RunningHost, directory=first.directory))
-            await until(fleet, "r", is_gone)
-            assert runtime.connected
-            assert fleet.snapshot() == {}
+            failed = await until(fleet, "dies", lambda replica: replica is not None and replica.phase is Phase.FAILED)
+            assert failed is not None
+            assert (failed.address, failed.holds_connections) == (dies.address, True)
+            assert fleet.snapshot() == {"lives": lives, "dies": failed}
+            waiting = asyncio.create_task(asyncio.to_thread(predict, {"address": {"path": dies.address.path}}, ROW))
+            await runtime.start(spec("dies", models("linear")))
+            assert await waiting
+            again = await until(fleet, "dies", is_ready)
+            assert again is not None
+            assert again.attempt == 2
 
     try:
         asyncio.run(scenario())

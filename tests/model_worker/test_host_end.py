@@ -56,6 +56,46 @@ def test_replicas_of_a_killed_host_serve_for_a_while_and_end(models: SavedModels
         host.end()
 
 
+def test_the_successor_of_a_killed_host_takes_its_replicas_over(models: SavedModels) -> None:
+    """Twice in a row: the same processes, a request in hand is answered, and they end with the last host.
+
+    One that crashes then is noticed, its words are there, and it can be started again with the variables it had.
+    """
+    hosts = [RunningHost()]
+    try:
+        model = models.code("patient", body="time.sleep(float(model_input[0])); return [os.environ.get('COLOUR')]")
+        control = hosts[0].control()
+        state = control.ready("r", model, environment_vars={"COLOUR": "red"})
+        control.ready("asleep", models("linear"), asleep=False)
+        control.say(type="sleep", id="asleep", grace=5)
+        sleeper = control.until("asleep", "ASLEEP")
+        wait_until(lambda: control.hear()["replica"]["pid"] is None, "its process has ended")
+        secret = "red" in (hosts[0].directory / "l" / "replicas.json").read_text()
+        assert not secret
+        for _ in range(2):
+            channel = connection(state)
+            channel.request("POST", "/invocations", b'{"inputs": ["0.5"]}')
+            wait_until(lambda: b"in_flight 1" in call(state, "GET", "/metrics")[1], "it is in hand")
+            hosts[-1].kill()
+            hosts.append(RunningHost(directory=hosts[0].directory))
+            control = hosts[-1].control()
+            assert control.replicas["r"] == state
+            assert channel.getresponse().status == 200
+            channel.close()
+            lost = control.replicas["asleep"]
+            assert (lost["phase"], lost["address"]) == ("FAILED", sleeper["address"])
+            control.start("asleep", models("linear"), asleep=True)
+            control.until("asleep", "ASLEEP")
+        assert abs(predict(sleeper, ROW)[0] - 4) < 1e-6
+        os.kill(state["pid"], signal.SIGKILL)
+        assert "ended" in control.until("r", "FAILED")["message"]
+        again = control.ready("r", model, environment_vars={"COLOUR": "blue"})
+        assert again["address"] == state["address"]
+        assert predict(again, {"inputs": ["0"]}) == ["blue"]
+    finally:
+        hosts[-1].end()
+
+
 def test_a_host_ends_while_its_fork_server_imports() -> None:
     """SIGTERM at once after the start, with a replica asked for: no process is left."""
     host = RunningHost()
