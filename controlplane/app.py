@@ -8,8 +8,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 
 from controlplane import keys
 from controlplane.api.app import create_app
@@ -20,7 +21,9 @@ from controlplane.discovery import load_reports
 from controlplane.discovery.hub import Hub
 from controlplane.discovery.server import serve as serve_xds
 from controlplane.domain import Address, Endpoint, Problem, ProblemCode, ProblemError, Replica, Verdict
+from controlplane.domain.load import LoadReport
 from controlplane.domain.measurement import FleetView, LogKind
+from controlplane.load_history import LoadHistory
 from controlplane.measurements import Envoys, FleetMeasurements, Measurements
 from controlplane.registry import Registry
 from controlplane.rollout.autoscale import UNITS_PER_REPLICA, ScaleOptions
@@ -31,9 +34,13 @@ from controlplane.rollout.state import Options
 from controlplane.rollout.supervisor import Supervisor
 from controlplane.runtimes import OutOfReachError
 from controlplane.runtimes.process import ProcessRuntime
+from controlplane.sampling import Sampler
 from controlplane.settings import Settings
 from controlplane.store import Endpoints, Secrets, Store, StoreUnavailableError, Tokens
+from controlplane.translate import names
 from controlplane.translate.gateway import Gateway
+from controlplane.ui import PageDeps, create_page, mounted
+from controlplane.ui.deps import SignIn
 from controlplane.watch import WatchedMap
 
 _log = logging.getLogger(__name__)
@@ -44,10 +51,7 @@ PATIENCE = 5.0
 
 async def run(settings: Settings) -> None:
     """Run the control plane until SIGTERM or SIGINT; raises when it cannot start, or when a part of it ends."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stopping.set)
+    loop, stopping = asyncio.get_running_loop(), _told_to_stop()
 
     clock = SystemClock()
     store = Store(settings.database_url)
@@ -77,6 +81,13 @@ async def run(settings: Settings) -> None:
         scaling=ScaleOptions(down_after=settings.scale_down_after, to_zero_after=settings.scale_to_zero_after),
     )
 
+    history = LoadHistory()
+
+    def load_reported(node_id: str, reports: Sequence[LoadReport]) -> None:
+        """What is heard is for the autoscaler and for the Serving page."""
+        supervisor.load_reported(node_id, reports)
+        history.heard(node_id, reports, clock.now_ms())
+
     def logs(replica_id: str, lines: int, kind: LogKind) -> str:
         """For the API's threads: what a replica has printed, or how its environment was built."""
         asked = (runtime.logs if kind is LogKind.OUTPUT else runtime.build_logs)(replica_id, lines)
@@ -85,14 +96,6 @@ async def run(settings: Settings) -> None:
         except (OutOfReachError, TimeoutError) as error:
             message = f"The worker host, which has the logs, does not answer: {error or 'it is silent'}."
             raise ProblemError(Problem("", ProblemCode.TEMPORARILY_UNAVAILABLE, message)) from error
-
-    def status() -> Mapping[str, object]:
-        return {
-            "envoys": [asdict(envoy) for envoy in hub.envoys()],
-            "worker_host": {"connected": runtime.connected},
-            "endpoints": len(endpoints.cell),
-            "replicas": [_replica_status(replica) for replica in fleet.snapshot().values()],
-        }
 
     def waited_for(applied: Coroutine[None, None, Verdict]) -> str:
         """For the API's threads: who has not acknowledged it when the patience is over, "" when all have."""
@@ -121,23 +124,29 @@ async def run(settings: Settings) -> None:
             logs=logs,
             measurements=measurements.of,
             fleet=_fleet_view(FleetMeasurements(envoys, clock), fleet, hub),
-            status=status,
+            status=lambda: _status(hub, runtime, endpoints, fleet),
             auth=auth,
             secrets=secrets,
             permissions_applied=permissions_applied,
         )
     )
-    api = serve_api(app, Address.parse(settings.api_address), settings.api_threads)
+    page = PageDeps(
+        api=app,
+        endpoints=endpoints,
+        clock=clock,
+        history=history,
+        form_key=keys.form_key(settings.state_dir / "keys"),
+        replicas_of=supervisor.replicas_of,
+        published=supervisor.published,
+        sign_in=SignIn(made.signer, tokens, names.session_cookie(made.jwks)) if made else None,
+    )
+    api = serve_api(mounted(app, create_page(page)), Address.parse(settings.api_address), settings.api_threads)
+    sampler = Sampler(history, endpoints, supervisor.replicas_of, clock)
+    xds = _xds(hub, supervisor, revocations, load_reported, Address.parse(settings.xds_address))
     try:
-        async with asyncio.TaskGroup() as tasks:
-            parts = [
-                tasks.create_task(runtime.run(), name="runtime"),
-                tasks.create_task(supervisor.run(), name="supervisor"),
-                tasks.create_task(_xds(hub, supervisor, revocations, Address.parse(settings.xds_address)), name="xds"),
-            ]
-            await stopping.wait()
-            for part in parts:
-                part.cancel()
+        await _until(
+            stopping, {"runtime": runtime.run(), "supervisor": supervisor.run(), "xds": xds, "sampler": sampler.run()}
+        )
     finally:
         await asyncio.to_thread(api.close)
         await asyncio.to_thread(registry.close)
@@ -150,12 +159,31 @@ def _fleet_view(traffic: FleetMeasurements, fleet: WatchedMap[str, Replica], hub
     return lambda: FleetView(traffic.read(), tuple(fleet.snapshot().values()), hub.envoys(), hub.ack_times())
 
 
-async def _xds(hub: Hub, supervisor: Supervisor, revocations: Revocations, address: Address) -> None:
+def _told_to_stop() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT."""
+    stopping = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
+    return stopping
+
+
+async def _until(stopping: asyncio.Event, parts: Mapping[str, Coroutine[None, None, None]]) -> None:
+    """Run all parts until it is time to stop; raises when one of them ends before."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(part, name=name) for name, part in parts.items()]
+        await stopping.wait()
+        for part in running:
+            part.cancel()
+
+
+async def _xds(
+    hub: Hub, supervisor: Supervisor, revocations: Revocations, load_reported: load_reports.Listener, address: Address
+) -> None:
     """Serve Envoys, but not before all that is stored is published: a part of it would make them drop the rest."""
     await supervisor.wait_published()
     _keep_for_good()
     await revocations.publish()
-    server = await serve_xds(hub, address, [load_reports.handler(supervisor.load_reported)])
+    server = await serve_xds(hub, address, [load_reports.handler(load_reported)])
     _log.info("serving Envoys on %s", server.address)
     try:
         await asyncio.get_running_loop().create_future()
@@ -182,6 +210,18 @@ def gateway(settings: Settings) -> Gateway:
         max_body=settings.max_body << 20,
         jwks="" if settings.no_auth else keys.load_or_make(settings.state_dir / "keys").jwks,
     )
+
+
+def _status(
+    hub: Hub, runtime: ProcessRuntime, endpoints: Endpoints, fleet: WatchedMap[str, Replica]
+) -> dict[str, object]:
+    return {
+        "version": version("wye"),
+        "envoys": [asdict(envoy) for envoy in hub.envoys()],
+        "worker_host": {"connected": runtime.connected},
+        "endpoints": len(endpoints.cell),
+        "replicas": [_replica_status(replica) for replica in fleet.snapshot().values()],
+    }
 
 
 def _replica_status(replica: Replica) -> dict[str, object]:

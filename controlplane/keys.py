@@ -49,6 +49,11 @@ class Signer:
             claims["exp"] = -(-expires_ms // 1000)
         return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": "1"}), token
 
+    def read(self, text: str) -> dict[str, object]:
+        """The claims of a token that was made with this key and has not expired; raises jwt.InvalidTokenError."""
+        claims: dict[str, object] = jwt.decode(text, self._key.public_key(), algorithms=["EdDSA"], issuer=ISSUER)
+        return claims
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
@@ -98,6 +103,11 @@ def secrets_key(directory: Path) -> bytes:
     if not file.exists():
         write_private(file, base64.b64encode(secrets.token_bytes(32)).decode())
     return base64.b64decode(file.read_text())
+
+
+def form_key(directory: Path) -> bytes:
+    """The key that the Serving page's forms are signed with."""
+    return hashlib.sha256(b"forms" + secrets_key(directory)).digest()
 
 
 def hashed(name: str) -> str:

@@ -21,6 +21,8 @@ FOR_ALL = frozenset(
         ("POST", "/api/2.0/serving-endpoints/pt"),
         ("GET", "/api/2.0/wye/health"),
         ("GET", "/api/2.0/wye/metrics"),
+        ("GET", "/api/2.0/wye/models"),
+        ("GET", "/api/2.0/wye/model-versions"),
         ("GET", "/api/2.0/preview/scim/v2/Me"),
         ("POST", "/api/2.0/token/create"),
         ("GET", "/api/2.0/token/list"),

@@ -14,6 +14,7 @@ from controlplane.api import (
     logs,
     me,
     metrics,
+    models,
     not_built,
     openapi,
     permissions,
@@ -42,7 +43,7 @@ def create_app(deps: Deps) -> Flask:
     access.install(app, deps)
     for resource in (
         *(endpoints, config, attributes, logs, metrics, openapi, permissions, tokens, secrets, me),
-        *(not_built, status),
+        *(models, not_built, status),
     ):
         app.register_blueprint(resource.blueprint(deps))
     app.register_blueprint(metrics.fleet(deps))

@@ -20,7 +20,12 @@ def install(app: Flask, *, tokens: bool) -> None:
 
     @app.before_request
     def _identify() -> None:
-        g.caller = _named(request) if tokens else Caller(request.headers.get(USER_HEADER) or ADMIN, (ADMINS,))
+        identify(tokens=tokens)
+
+
+def identify(*, tokens: bool) -> None:
+    """Find out who made the request in hand; raises ProblemError (UNAUTHENTICATED) when Envoy does not say."""
+    g.caller = _named(request) if tokens else Caller(request.headers.get(USER_HEADER) or ADMIN, (ADMINS,))
 
 
 def current() -> Caller:

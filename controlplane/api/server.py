@@ -6,11 +6,11 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import orjson
-from flask import Flask
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
@@ -19,6 +19,8 @@ from waitress.task import ErrorTask
 from controlplane.api.app import LARGEST_BODY
 from controlplane.domain import Address
 
+#: A WSGI application.
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 #: How long the requests in hand may take to end when the server closes.
 CLOSE_SECONDS = 10.0
 #: Longer than Envoy keeps an idle connection, so that it is never Envoy that finds it closed.
@@ -28,7 +30,7 @@ IDLE_SECONDS = 3600
 class Server:
     """An API that listens on `address` (a port asked for as 0 is the one it got) until it is closed."""
 
-    def __init__(self, app: Flask, address: Address, threads: int) -> None:
+    def __init__(self, app: Application, address: Address, threads: int) -> None:
         listener, self.address = _bound(address)
         self._connections: dict[int, Any] = {}
         self._server = create_server(
@@ -71,7 +73,7 @@ class Server:
         return bool(self._server.active_channels)
 
 
-def serve(app: Flask, address: Address, threads: int = 8) -> Server:
+def serve(app: Application, address: Address, threads: int = 8) -> Server:
     """Serve `app` on `address`; it listens when this returns. Raises OSError when it cannot."""
     # It warns whenever a request has to wait for a thread, which is what the queue is for.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)

@@ -130,6 +130,8 @@ class EndpointConfig:
     started_ms: int
     #: Accepted, kept and echoed with the config: (field, canonical JSON text), sorted by field.
     echoed: tuple[tuple[str, str], ...] = ()
+    #: Who asked for it; "" in what an older release stored.
+    creator: str = ""
 
     def entity(self, name: str) -> ServedEntity | None:
         """The entity of that name, or None."""

@@ -31,6 +31,21 @@ class Histogram:
         """How many values there were."""
         return self.buckets[-1][1] if self.buckets else 0
 
+    def quantile(self, part: float) -> float | None:
+        """The value that `part` of the values are at most, read off within its bucket; None when there are no values."""
+        wanted, below, lower = part * self.count, 0, 0.0
+        for bound, count in self.buckets:
+            if count >= wanted and count > below:
+                upper = bound if bound != float("inf") else lower
+                return lower + (upper - lower) * (wanted - below) / (count - below)
+            below, lower = count, bound
+        return None
+
+    def __sub__(self, earlier: Histogram) -> Histogram:
+        """The values that have come since `earlier`, which has the same bounds."""
+        pairs = zip(self.buckets, earlier.buckets, strict=True)
+        return Histogram(tuple((bound, count - less) for (bound, count), (_, less) in pairs), self.sum - earlier.sum)
+
     def __add__(self, other: Histogram) -> Histogram:
         """The values of both; they have the same bounds."""
         pairs = zip(self.buckets, other.buckets, strict=True)

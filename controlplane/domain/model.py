@@ -15,3 +15,14 @@ class ModelDescription:
     params: str = ""
     #: A whole body of a request.
     example: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One version of a registered model."""
+
+    version: str
+    #: The aliases that stand for it now.
+    aliases: tuple[str, ...] = ()
+    #: MLflow's word; only READY ones can be served.
+    status: str = "READY"

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from controlplane.domain import ProblemError
 from controlplane.registry.location import hide_credentials, loadable, without_credentials
-from controlplane.registry.model_registry import not_ready, unavailable, unknown_alias, unknown_model, unknown_version
+from controlplane.registry.model_registry import (
+    MOST_LISTED,
+    not_ready,
+    unavailable,
+    unknown_alias,
+    unknown_model,
+    unknown_version,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,13 +88,49 @@ def look_up_alias(uri: str, model: str, alias: str) -> str:
     except MlflowException as error:
         if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             raise
+    raise unknown_alias(model, alias, _aliases(client, model))
+
+
+def _aliases(client: MlflowClient, model: str) -> dict[str, str]:
+    """A registered model's aliases and the versions they stand for."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - takes 1.7 s
+
     try:
-        aliases = client.get_registered_model(model).aliases
+        return {name: str(version) for name, version in client.get_registered_model(model).aliases.items()}
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         raise unknown_model(model) from error
-    raise unknown_alias(model, alias, aliases)
+
+
+def list_models(uri: str, contains: str) -> list[str]:
+    """As `ModelRegistry.models`. MLflow's own filter cannot look for names with quotes, and differs in what case means."""
+    client, wanted = connect(uri), contains.casefold()
+    found: list[str] = []
+    page = client.search_registered_models(max_results=1000)
+    while True:
+        found += [model.name for model in page if wanted in model.name.casefold()]
+        if len(found) >= MOST_LISTED or not page.token:
+            return sorted(found)[:MOST_LISTED]
+        page = client.search_registered_models(max_results=1000, page_token=page.token)
+
+
+def list_versions(uri: str, model: str) -> list[dict[str, Any]]:
+    """As `ModelRegistry.versions`, with the fields of ModelVersion."""
+    client = connect(uri)
+    aliases = _aliases(client, model)
+    quote = '"' if "'" in model else "'"
+    found = client.search_model_versions(
+        f"name={quote}{model}{quote}", max_results=MOST_LISTED, order_by=["version_number DESC"]
+    )
+    return [
+        {
+            "version": str(each.version),
+            "aliases": sorted(alias for alias, version in aliases.items() if version == str(each.version)),
+            "status": str(each.status),
+        }
+        for each in found
+    ]
 
 
 def describe(artifact_uri: str) -> dict[str, str]:
@@ -112,6 +155,10 @@ def answer(line: str, uri: str) -> dict[str, Any]:
         match question["ask"]:
             case "version":
                 return {"version": look_up_alias(uri, question["model"], question["alias"])}
+            case "models":
+                return {"models": list_models(uri, question["contains"])}
+            case "versions":
+                return {"versions": list_versions(uri, question["model"])}
             case "description":
                 return describe(question["artifact_uri"])
             case _:

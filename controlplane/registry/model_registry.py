@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from controlplane.domain import Problem, ProblemCode, ProblemError
-from controlplane.domain.model import ModelDescription
+from controlplane.domain.model import ModelDescription, ModelVersion
+
+#: Names or versions of one answer.
+MOST_LISTED = 200
 
 
 class ModelRegistry(Protocol):
@@ -30,6 +33,15 @@ class ModelRegistry(Protocol):
 
     def describe(self, artifact_uri: str) -> ModelDescription:
         """What the model whose files are there says of itself, for one that `resolve` has answered."""
+
+    def models(self, contains: str) -> tuple[str, ...]:
+        """The names of registered models that contain this, whatever the case; sorted, at most MOST_LISTED."""
+
+    def versions(self, model: str) -> tuple[ModelVersion, ...]:
+        """A registered model's versions, the newest first, at most MOST_LISTED.
+
+        Raises ProblemError (RESOURCE_DOES_NOT_EXIST) when there is no such model.
+        """
 
 
 def unknown_model(model: str) -> ProblemError:

@@ -9,10 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from typing import IO
+from typing import IO, Any
 
 from controlplane.domain import Problem, ProblemCode, ProblemError
-from controlplane.domain.model import ModelDescription
+from controlplane.domain.model import ModelDescription, ModelVersion
 from controlplane.registry.location import without_credentials
 from controlplane.registry.model_registry import unavailable
 
@@ -36,29 +36,38 @@ class Registry:
 
     def resolve(self, model: str, version: str) -> str:
         """As `ModelRegistry.resolve`; takes at most `answer_seconds` once the questions before it are answered."""
-        return self._answer({"ask": "artifact_uri", "model": model, "version": version})["artifact_uri"]
+        return str(self._answer({"ask": "artifact_uri", "model": model, "version": version})["artifact_uri"])
 
     def version_of(self, model: str, alias: str) -> str:
         """As `ModelRegistry.version_of`; takes as long as `resolve`."""
-        return self._answer({"ask": "version", "model": model, "alias": alias})["version"]
+        return str(self._answer({"ask": "version", "model": model, "alias": alias})["version"])
 
     def describe(self, artifact_uri: str) -> ModelDescription:
         """As `ModelRegistry.describe`; takes as long as `resolve`."""
         return ModelDescription(**self._answer({"ask": "description", "artifact_uri": artifact_uri}))
+
+    def models(self, contains: str) -> tuple[str, ...]:
+        """As `ModelRegistry.models`; takes as long as `resolve`."""
+        return tuple(self._answer({"ask": "models", "contains": contains})["models"])
+
+    def versions(self, model: str) -> tuple[ModelVersion, ...]:
+        """As `ModelRegistry.versions`; takes as long as `resolve`."""
+        found = self._answer({"ask": "versions", "model": model})["versions"]
+        return tuple(ModelVersion(each["version"], tuple(each["aliases"]), each["status"]) for each in found)
 
     def close(self) -> None:
         """End the process that asks MLflow; a later question starts it again."""
         with self._lock:
             self._end()
 
-    def _answer(self, question: dict[str, str]) -> dict[str, str]:
+    def _answer(self, question: dict[str, str]) -> dict[str, Any]:
         with self._lock:
             answer = self._ask(json.dumps(question).encode() + b"\n")
         if "code" in answer:
             raise ProblemError(Problem("", ProblemCode[answer["code"]], answer["message"]))
         return answer
 
-    def _ask(self, question: bytes) -> dict[str, str]:
+    def _ask(self, question: bytes) -> dict[str, Any]:
         child = self._running()
         assert child.stdin is not None
         assert child.stdout is not None
@@ -75,7 +84,7 @@ class Registry:
             code = child.wait()
             self._end()
             raise unavailable(self._where(), f"MLflow ended with exit code {code}; its output is in the log")
-        answer: dict[str, str] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
     def _running(self) -> subprocess.Popen[bytes]:

@@ -89,7 +89,7 @@ def begin_update(
             return replace(present, spec=spec)
         return ServedEntity(spec, version, artifact, creator, now_ms)
 
-    config = EndpointConfig(version, tuple(accepted(spec) for spec in specs), tuple(traffic), now_ms, echoed)
+    config = EndpointConfig(version, tuple(accepted(spec) for spec in specs), tuple(traffic), now_ms, echoed, creator)
     return replace(
         endpoint,
         pending=config,

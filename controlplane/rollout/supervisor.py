@@ -57,7 +57,7 @@ async def _nothing(_before: Endpoint, _after: Endpoint) -> None:
 
 
 class Supervisor:
-    """Runs endpoints: one instance, on one asyncio loop; `replicas_of` alone may be called from other threads."""
+    """Runs endpoints: one instance, on one asyncio loop; `replicas_of` and `published` alone may be called from other threads."""
 
     def __init__(
         self,
@@ -97,6 +97,11 @@ class Supervisor:
     def replicas_of(self, endpoint_id: str) -> tuple[Replica, ...]:
         """The replicas of one endpoint as of the last change; safe to call from any thread."""
         return self._replicas.get(endpoint_id, ())
+
+    def published(self, endpoint_id: str) -> Published | None:
+        """What was last published of an endpoint, and how far the Envoys are with it; safe to call from any thread."""
+        record = self._records.get(endpoint_id)
+        return record.published if record is not None else None
 
     async def wait_published(self) -> None:
         """Return once everything that is stored has been published, so that Envoys may connect."""

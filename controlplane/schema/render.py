@@ -62,6 +62,7 @@ def config_version(past: PastConfig) -> JsonObject:
         "config_version": config.version,
         "start_time": config.started_ms,
         **ended,
+        "creator": config.creator,
         "state": {"config_update": past.result.value},
         "served_entities": [_entity(entity, "entity", None) for entity in config.entities],
         "served_models": [_entity(entity, "model", None) for entity in config.entities],

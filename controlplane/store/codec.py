@@ -105,6 +105,7 @@ def _config(config: EndpointConfig) -> JsonObject:
         "traffic": [[route.served_entity, route.percent] for route in config.traffic],
         "started_ms": config.started_ms,
         "echoed": config.echoed,
+        "creator": config.creator,
     }
 
 
@@ -115,6 +116,7 @@ def _read_config(data: JsonObject) -> EndpointConfig:
         traffic=tuple(TrafficRoute(*route) for route in data["traffic"]),
         started_ms=data["started_ms"],
         echoed=_pairs(data.get("echoed", ())),
+        creator=data.get("creator", ""),
     )
 
 

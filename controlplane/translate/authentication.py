@@ -1,26 +1,33 @@
 """Who is calling: the filters that verify tokens in Envoy, so that nothing is asked of the control plane per request.
 
-In this order: `Basic token:<token>` is turned into Bearer, the token's signature and times are checked, tokens that were
-revoked are refused. The list of those comes by ECDS, a resource of its own: a revocation leaves the listener alone.
+In this order: `Basic token:<token>` is turned into Bearer, the token's signature and times are checked, cookies are
+removed, tokens that were revoked are refused. The list of those comes by ECDS, a resource of its own: a revocation leaves
+the listener alone.
+
+Browsers send the Serving page's cookie with whatever any page of the same host asks for. So it counts for the page's own
+paths, whose forms carry a secret of their own, and for predictions with a header that only the page can send.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
 from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
     ExtensionConfigSource,
     TypedExtensionConfig,
 )
 from envoy_data_plane.envoy.config.rbac.v3 import Action, RbacAction
-from envoy_data_plane.envoy.config.route.v3 import RouteMatch
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher, RouteMatch
 from envoy_data_plane.envoy.extensions.common.matching.v3 import ExtensionWithMatcher
 from envoy_data_plane.envoy.extensions.filters.http.composite.v3 import Composite, ExecuteFilterAction
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
 from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import (
     JwtAuthentication,
     JwtCacheConfig,
     JwtClaimToHeader,
+    JwtHeader,
     JwtProvider,
     JwtRequirement,
     RequirementRule,
@@ -93,6 +100,7 @@ def filters(gateway: Gateway) -> list[HttpFilter]:
     return [
         HttpFilter(name=names.BASIC_FILTER, typed_config=pack(_for_basic_only())),
         HttpFilter(name=names.TOKEN_FILTER, typed_config=pack(_tokens(gateway))),
+        HttpFilter(name=names.COOKIES_FILTER, typed_config=pack(_without_cookies())),
         HttpFilter(
             name=names.REVOKED_TOKENS,
             config_discovery=ExtensionConfigSource(config_source=ADS, type_urls=[_RBAC]),
@@ -114,23 +122,47 @@ def revoked_tokens(ids: Iterable[str]) -> Resource:
     )
 
 
+#: Paths that need no token: what every client asks for when it starts, what leads to the page, and what one signs in with.
+_OPEN = (
+    RouteMatch(prefix="/.well-known/"),
+    *(RouteMatch(path=path) for path in ("/", "/ui", "/ui/")),
+    *(RouteMatch(prefix=f"/ui/{path}/") for path in ("sign-in", "static")),
+)
+#: Where the page's cookie is heeded.
+_PAGE = (
+    RouteMatch(prefix="/ui/"),
+    RouteMatch(prefix="/serving-endpoints/", headers=[HeaderMatcher(name=names.PAGE_HEADER, present_match=True)]),
+)
+
+
 def _tokens(gateway: Gateway) -> JwtAuthentication:
-    provider = JwtProvider(
+    return JwtAuthentication(
+        providers={"wye": _provider(gateway), "page": _provider(gateway, names.session_cookie(gateway.jwks))},
+        rules=[
+            *(RequirementRule(match=match) for match in _OPEN),
+            *(RequirementRule(match=match, requires=JwtRequirement(provider_name="page")) for match in _PAGE),
+            RequirementRule(match=RouteMatch(prefix="/"), requires=JwtRequirement(provider_name="wye")),
+        ],
+    )
+
+
+def _provider(gateway: Gateway, *cookies: str) -> JwtProvider:
+    return JwtProvider(
         issuer="wye",
         local_jwks=DataSource(inline_string=gateway.jwks),
+        from_headers=[JwtHeader(name="authorization", value_prefix="Bearer ")],
+        from_cookies=list(cookies),
         forward=False,  # a token is between the caller and Wye; models do not get to see it
         payload_in_metadata=names.TOKEN_METADATA,
         claim_to_headers=[JwtClaimToHeader(header_name=TOKEN_ID_HEADER, claim_name="tid")],
         clock_skew_seconds=1,  # both clocks are this machine's, and 60 s is the default
         jwt_cache_config=JwtCacheConfig(jwt_cache_size=1000),
     )
-    return JwtAuthentication(
-        providers={"wye": provider},
-        rules=[
-            RequirementRule(match=RouteMatch(prefix="/.well-known/")),
-            RequirementRule(match=RouteMatch(prefix="/"), requires=JwtRequirement(provider_name="wye")),
-        ],
-    )
+
+
+def _without_cookies() -> HeaderMutation:
+    """`forward` does not remove the token where it came as a cookie."""
+    return HeaderMutation(mutations=Mutations(request_mutations=[Mutation(remove="cookie")]))
 
 
 def _for_basic_only() -> ExtensionWithMatcher:

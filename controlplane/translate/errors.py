@@ -14,7 +14,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 
 from controlplane.domain import ProblemCode
-from controlplane.translate import names
+from controlplane.translate import names, page_replies
 from controlplane.translate.messages import error_body, pack, set_header
 
 
@@ -119,7 +119,7 @@ ERRORS: tuple[tuple[AccessLogFilter, int | None, ProblemCode, str], ...] = (
 
 def local_replies() -> LocalReplyConfig:
     """How each reply that Envoy makes by itself is told."""
-    return LocalReplyConfig(mappers=[_mapper(line) for line in ERRORS])
+    return LocalReplyConfig(mappers=[*page_replies.mappers(), *(_mapper(line) for line in ERRORS)])
 
 
 def _mapper(line: tuple[AccessLogFilter, int | None, ProblemCode, str]) -> ResponseMapper:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from controlplane.domain import Deployment
 
 #: The one listener of the public port.
@@ -14,18 +16,30 @@ API_ROUTES = "control-plane"
 WELL_KNOWN_ROUTES = "well-known"
 #: Routes of OpenAI's paths, e.g. `/serving-endpoints/chat/completions`.
 OPENAI_ROUTES = "openai"
+#: Routes of the Serving page, and the second segments of its paths: each is a scope.
+PAGE_ROUTES = "serving-page"
+PAGE_PATHS = ("endpoints", "create", "control-plane", "sign-in", "static")
 #: The listener's filters. Endpoints give rules to some of them under these names; tokens' claims are found under one.
 BASIC_FILTER = "basic-credentials"
 TOKEN_FILTER = "envoy.filters.http.jwt_authn"  # noqa: S105 - a filter's name, and that of its metadata
 PERMISSIONS_FILTER = "permissions"
 WHOLE_BODY_FILTER = "whole-body"
 MODEL_FILTER = "model-in-body"
+COOKIES_FILTER = "cookies"
 RATE_FILTER = "rate-limits"
 SIZE_FILTER = "body-size"
 #: The filter that refuses revoked tokens, and the one resource that holds its list.
 REVOKED_TOKENS = "revoked-tokens"
 #: Where under TOKEN_FILTER the claims of a verified token are.
 TOKEN_METADATA = "token"  # noqa: S105 - a key
+
+#: A header that the Serving page sends with predictions. Other sites' pages cannot, so with it the cookie is heeded.
+PAGE_HEADER = "x-wye-page"
+
+
+def session_cookie(jwks: str) -> str:
+    """The cookie that holds the Serving page's token: cookies are shared by all ports of a host, so each key set has its own."""
+    return f"wye-session-{hashlib.blake2b(jwks.encode(), digest_size=4).hexdigest()}"
 
 
 def cluster(endpoint: str, deployment: Deployment) -> str:
@@ -35,6 +49,13 @@ def cluster(endpoint: str, deployment: Deployment) -> str:
     changed entity another generation. The endpoint's name is in it for people only.
     """
     return f"{endpoint}/{deployment.entity}@{deployment.generation}.{deployment.endpoint_id[:8]}"
+
+
+def deployed(cluster_name: str) -> tuple[str, str, str] | None:
+    """The endpoint, the first eight digits of its id, and the served entity, of a cluster; None for one of our own."""
+    endpoint, _, rest = cluster_name.partition("/")
+    entity, _, generation = rest.rpartition("@")
+    return (endpoint, generation.rpartition(".")[2], entity) if endpoint and entity else None
 
 
 def statistics(endpoint: str, entity: str) -> str:

@@ -88,14 +88,9 @@ def endpoint_scope(endpoint: str, clusters: frozenset[str]) -> Resource:
 
 
 def own_routes(gateway: Gateway) -> tuple[Resource, ...]:
-    """Routes and scopes of the control plane's API, of what clients ask for when they start, and of OpenAI's paths."""
-    api = Route(
-        name=names.API_ROUTES,
-        match=RouteMatch(prefix="/api/2.0/"),
-        route=RouteAction(cluster=names.API_CLUSTER, timeout=seconds(gateway.api_timeout)),
-        request_headers_to_remove=list(_CALLER),
-        request_headers_to_add=[set_header(*line) for line in _caller()] if gateway.jwks else [],
-    )
+    """Routes and scopes of the control plane's API, the Serving page, what clients ask for at start, and OpenAI's paths."""
+    api = _control_plane(names.API_ROUTES, "/api/2.0/", gateway)
+    page = _control_plane(names.PAGE_ROUTES, "/ui/", gateway)
     # Asked for by every client at start, and by MLflow's before each prediction: Envoy answers it alone.
     well_known = Route(
         match=RouteMatch(path="/.well-known/databricks-config"),
@@ -108,6 +103,11 @@ def own_routes(gateway: Gateway) -> tuple[Resource, ...]:
     return (
         _configuration(names.API_ROUTES, [api], clusters),
         _scope(names.API_ROUTES, ("api", "2.0"), names.API_ROUTES, clusters),
+        _configuration(names.PAGE_ROUTES, [page], clusters),
+        *(
+            _scope(f"{names.PAGE_ROUTES}/{path}", ("ui", path), names.PAGE_ROUTES, clusters)
+            for path in names.PAGE_PATHS
+        ),
         _configuration(names.WELL_KNOWN_ROUTES, [well_known], frozenset()),
         _scope(names.WELL_KNOWN_ROUTES, (".well-known", "databricks-config"), names.WELL_KNOWN_ROUTES, frozenset()),
         _configuration(names.OPENAI_ROUTES, openai.routes(), frozenset(), openai.rules()),
@@ -115,6 +115,17 @@ def own_routes(gateway: Gateway) -> tuple[Resource, ...]:
             _scope(names.openai_scope(segment), ("serving-endpoints", segment), names.OPENAI_ROUTES, frozenset())
             for segment in openai.first_segments()
         ),
+    )
+
+
+def _control_plane(name: str, prefix: str, gateway: Gateway) -> Route:
+    """Requests that the control plane answers, with what it is told of who asks."""
+    return Route(
+        name=name,
+        match=RouteMatch(prefix=prefix),
+        route=RouteAction(cluster=names.API_CLUSTER, timeout=seconds(gateway.api_timeout)),
+        request_headers_to_remove=list(_CALLER),
+        request_headers_to_add=[set_header(*line) for line in _caller()] if gateway.jwks else [],
     )
 
 
