@@ -141,12 +141,14 @@ async def run(settings: Settings) -> None:
         sign_in=SignIn(made.signer, tokens, names.session_cookie(made.jwks)) if made else None,
     )
     api = serve_api(mounted(app, create_page(page)), Address.parse(settings.api_address), settings.api_threads)
-    sampler = Sampler(history, endpoints, supervisor.replicas_of, clock)
-    xds = _xds(hub, supervisor, revocations, load_reported, Address.parse(settings.xds_address))
+    parts = {
+        "runtime": runtime.run(),
+        "supervisor": supervisor.run(),
+        "xds": _xds(hub, supervisor, revocations, load_reported, Address.parse(settings.xds_address)),
+        "sampler": Sampler(history, endpoints, supervisor.replicas_of, clock).run(),
+    }
     try:
-        await _until(
-            stopping, {"runtime": runtime.run(), "supervisor": supervisor.run(), "xds": xds, "sampler": sampler.run()}
-        )
+        await _until(stopping, parts)
     finally:
         await asyncio.to_thread(api.close)
         await asyncio.to_thread(registry.close)

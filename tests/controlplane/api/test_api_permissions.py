@@ -75,6 +75,8 @@ CALLS: dict[str, str | Permission] = {
     "POST /api/2.0/external-function": "admin",
     "GET /api/2.0/wye/health": "all",
     "GET /api/2.0/wye/metrics": "all",
+    "GET /api/2.0/wye/models": "all",
+    "GET /api/2.0/wye/model-versions": "all",
     "GET /api/2.0/wye/status": "admin",
 }
 LEVELS = (None, VIEW, QUERY, MANAGE)
