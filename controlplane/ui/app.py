@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import mimetypes
 from functools import partial
 from pathlib import Path
 
-from flask import Flask, Response, g, make_response, render_template, request, send_from_directory
+from flask import Flask, Response, g, make_response, render_template, request
 from jinja2 import StrictUndefined
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from controlplane.api import caller, request_id
 from controlplane.domain import ProblemError
@@ -45,7 +46,6 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-#: Static files are asked for with the hash of what they hold.
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 
@@ -127,21 +127,21 @@ def _install_words(app: Flask, deps: PageDeps) -> None:
         form_field=session.FIELD,
         me=caller.current,
         has_sign_in=deps.sign_in is not None,
-        static=_versions(),
     )
 
 
 def _install_files(app: Flask) -> None:
-    @app.get("/ui/static/<path:name>")
+    """The static files, which are few and small: read once, and asked for under the hash of what they hold."""
+    files = {file.name: file.read_bytes() for file in (_HERE / "static").iterdir()}
+    app.jinja_env.globals["static"] = {
+        name: f"/ui/static/{name}?v={hashlib.blake2b(content, digest_size=6).hexdigest()}"
+        for name, content in files.items()
+    }
+
+    @app.get("/ui/static/<name>")
     def static_file(name: str) -> Response:
-        response = send_from_directory(_HERE / "static", name)
+        if name not in files:
+            raise NotFound
+        response = Response(files[name], mimetype=mimetypes.guess_type(name)[0])
         response.headers["Cache-Control"] = _FOR_EVER if request.args.get("v") else "no-cache"
         return response
-
-
-def _versions() -> dict[str, str]:
-    """The URL of each static file."""
-    return {
-        file.name: f"/ui/static/{file.name}?v={hashlib.blake2b(file.read_bytes(), digest_size=6).hexdigest()}"
-        for file in (_HERE / "static").iterdir()
-    }

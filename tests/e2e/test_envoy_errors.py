@@ -65,8 +65,9 @@ def told(answer: httpx.Response, status: int, code: str, *, again: bool = False)
         ("GET", PREDICT.format("good")),
         ("POST", "/serving-endpoints/good"),
         ("POST", PREDICT.format("good") + "/more"),
-        ("GET", "/"),
+        ("POST", "/"),
         ("GET", "/a"),
+        ("GET", "/ui/nothing"),
         ("GET", "/nothing/here?a=b"),
         ("POST", "/serving-endpoints//good///"),
     ],
@@ -74,6 +75,22 @@ def told(answer: httpx.Response, status: int, code: str, *, again: bool = False)
 def test_what_is_not_there_is_404(envoy: EnvoyAlone, method: str, path: str) -> None:
     """Unknown endpoints, served models, paths and methods."""
     told(envoy.client.request(method, path), 404, "RESOURCE_DOES_NOT_EXIST")
+
+
+@pytest.mark.parametrize("path", ["/", "/?a=b", "/ui", "/ui?a=b", "/ui/", "/ui/?a=b"])
+def test_browsers_are_led_to_the_page(envoy: EnvoyAlone, path: str) -> None:
+    """Paths that are too short for a scope of their own."""
+    answer = envoy.client.get(path)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/ui/endpoints/")
+
+
+def test_a_page_says_that_the_control_plane_is_away(envoy: EnvoyAlone) -> None:
+    """As a page that tries again by itself; the API says it as JSON."""
+    answer = envoy.client.get("/ui/endpoints/")
+    assert answer.status_code == 503
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.headers["refresh"] == "2"
+    assert "does not answer" in answer.text
 
 
 def test_a_path_that_hides_slashes_is_refused(envoy: EnvoyAlone) -> None:

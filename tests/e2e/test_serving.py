@@ -91,7 +91,7 @@ def test_errors_are_told_in_json_with_a_request_id(wye: Wye, endpoint: str) -> N
         (post(f"{base}/nobody/invocations", json=EXAMPLE), 404, "RESOURCE_DOES_NOT_EXIST"),
         (post(f"{base}/{endpoint}/served-models/ghost/invocations", json=EXAMPLE), 404, "RESOURCE_DOES_NOT_EXIST"),
         (wye.client.get(f"{base}/{endpoint}/invocations"), 404, "RESOURCE_DOES_NOT_EXIST"),
-        (wye.client.get("/"), 404, "RESOURCE_DOES_NOT_EXIST"),
+        (wye.client.get("/nothing"), 404, "RESOURCE_DOES_NOT_EXIST"),
         (wye.client.get("/nothing/here?a=b"), 404, "RESOURCE_DOES_NOT_EXIST"),
         (wye.client.get("/api/2.0/serving-endpoints/nobody"), 404, "RESOURCE_DOES_NOT_EXIST"),
         (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from flask.testing import FlaskClient
 
 from controlplane.api import Deps, create_app
+from controlplane.api.deps import Auth
 from controlplane.clock import FakeClock
 from controlplane.domain import Deployment, Outcome, Phase, Replica
 from controlplane.registry import FakeRegistry
@@ -36,6 +38,10 @@ class Api:
         )
         self.app = create_app(self.deps)
         self.client: FlaskClient = self.app.test_client()
+
+    def with_auth(self, auth: Auth) -> Deps:
+        """What the API needs when there are tokens."""
+        return replace(self.deps, auth=auth)
 
     def succeed(self, name: str) -> None:
         """Let the update that is in progress succeed, with a ready replica for each entity."""
