@@ -68,6 +68,8 @@ async def run(settings: Settings) -> None:
     measurements = Measurements(envoys, clock, units=lambda replicas: replicas * UNITS_PER_REPLICA)
     made = None if settings.no_auth else keys.load_or_make(settings.state_dir / "keys")
     tokens = Tokens(store)
+    if made:
+        tokens.add(made.admin)
     revocations = Revocations(tokens, hub, clock)
     supervisor = Supervisor(
         endpoints=endpoints,
@@ -105,15 +107,9 @@ async def run(settings: Settings) -> None:
         """Without tokens there is nobody to keep out, and Envoy is told nothing."""
         return waited_for(supervisor.wait_permitted(endpoint, PATIENCE)) if made else ""
 
-    auth = None
-    if made:
-        tokens.add(made.admin)
-        auth = Auth(
-            signer=made.signer,
-            tokens=tokens,
-            admin=made.admin,
-            announce=lambda: waited_for(revocations.announce(PATIENCE)),
-        )
+    def announce() -> str:
+        return waited_for(revocations.announce(PATIENCE))
+
     app = create_app(
         Deps(
             store=store,
@@ -125,7 +121,7 @@ async def run(settings: Settings) -> None:
             measurements=measurements.of,
             fleet=_fleet_view(FleetMeasurements(envoys, clock), fleet, hub),
             status=lambda: _status(hub, runtime, endpoints, fleet),
-            auth=auth,
+            auth=Auth(made.signer, tokens, made.admin, announce) if made else None,
             secrets=secrets,
             permissions_applied=permissions_applied,
         )
