@@ -89,3 +89,6 @@ class Replica:
     attempt: int = 1
     #: True when connections to `address` wait in a queue while the process is being replaced, instead of being refused.
     holds_connections: bool = False
+    #: How often in a row its process has failed since it last served steadily, and what it said at the last time.
+    crashes: int = 0
+    last_words: str = ""

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-#: Seconds after which a failure no longer counts.
-WINDOW = 60.0
-#: Failures of a replica that has never served, within the window, after which its update has failed.
+from controlplane.domain import Phase, Replica
+
+#: Seconds that a replica has to serve for its former failures to be forgotten.
+STEADY = 60.0
+#: Failures in a row of a replica that has never served, after which its update has failed.
 ATTEMPTS = 3
 FIRST_DELAY = 0.5
-LONGEST_DELAY = 30.0
+LONGEST_DELAY = 60.0
+#: Failures in a row that are remembered; the wait does not get longer after so many.
+_REMEMBERED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Crashes:
+    """How a replica has failed since it last served steadily: when (monotonic seconds), and its last words."""
+
+    times: tuple[float, ...] = ()
+    last_words: str = ""
+    #: Since when it serves; None while it does not.
+    served_since: float | None = None
+
+    def then(self, before: Replica | None, replica: Replica, now: float) -> Crashes:
+        """The same after the replica was `before` and is now as it is."""
+        another = before is None or (before.phase, before.attempt) != (replica.phase, replica.attempt)
+        if replica.phase is Phase.READY:
+            return replace(self, served_since=now) if self.served_since is None else self
+        if replica.phase is not Phase.FAILED or not another:
+            return self
+        was_steady = self.served_since is not None and self.served_since <= now - STEADY
+        return Crashes(((() if was_steady else self.times) + (now,))[-_REMEMBERED:], replica.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +49,14 @@ class GiveUp:
 
 
 def verdict(failures: tuple[float, ...], *, permanent: bool, serving: bool, now: float) -> Again | GiveUp:
-    """What to do about a failed replica, given the times of its failures so far (monotonic seconds, oldest first).
+    """What to do about a failed replica, given its failures in a row (monotonic seconds, oldest first).
 
     A replica of an active config (`serving`) is never given up: the model did load once, and whatever is in its way
     may pass. The first failure is followed by a start at once, the next ones by longer and longer waits.
     """
-    recent = [at for at in failures if at > now - WINDOW]
-    if not serving and (permanent or len(recent) >= ATTEMPTS):
+    if not serving and (permanent or len(failures) >= ATTEMPTS):
         return GiveUp()
-    if len(recent) <= 1 and not permanent:
+    if len(failures) <= 1 and not permanent:
         return Again(now)
-    wait = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** max(0, len(recent) - 2))
-    return Again(max(recent, default=now) + wait)
+    wait = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** max(0, len(failures) - 2))
+    return Again(max(failures, default=now) + wait)

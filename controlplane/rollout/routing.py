@@ -8,7 +8,7 @@ from controlplane.domain import Address, Deployment, Endpoint, EndpointConfig, P
 from controlplane.rollout.state import Observed, Options, Published, deployment
 from controlplane.translate.translate import EndpointView
 
-#: Failures within the restart window up to which requests wait for the replacement instead of being refused.
+#: Failures in a row up to which requests wait for the replacement instead of being refused.
 HOLDING_FAILURES = 2
 
 

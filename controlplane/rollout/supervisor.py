@@ -10,7 +10,7 @@ import asyncio
 import heapq
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from controlplane.clock import Clock
@@ -20,7 +20,7 @@ from controlplane.domain.load import LoadReport
 from controlplane.rollout.autoscale import ScaleOptions
 from controlplane.rollout.loads import Loads
 from controlplane.rollout.plan import Plan, plan
-from controlplane.rollout.restart import WINDOW
+from controlplane.rollout.restart import Crashes
 from controlplane.rollout.routing import route
 from controlplane.rollout.scaler import Scaler
 from controlplane.rollout.state import Observed, Options, Published
@@ -43,13 +43,23 @@ class _Record:
 
     name: str
     replicas: dict[str, Replica] = field(default_factory=dict)
-    failures: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    crashes: dict[str, Crashes] = field(default_factory=dict)
     published: Published | None = None
     resources: dict[Key, Resource] = field(default_factory=dict)
     #: What every Envoy must have acknowledged for `published` to be applied.
     targets: dict[Key, str | None] = field(default_factory=dict)
     #: True while the end of an update is being written.
     saving: bool = False
+
+
+def _told(record: _Record) -> Iterator[Replica]:
+    """The replicas with what only the supervisor knows of them."""
+    for replica_id, replica in record.replicas.items():
+        crashes = record.crashes[replica_id]
+        if crashes.times:
+            yield replace(replica, crashes=len(crashes.times), last_words=crashes.last_words)
+        else:
+            yield replica
 
 
 async def _nothing(_before: Endpoint, _after: Endpoint) -> None:
@@ -199,14 +209,13 @@ class Supervisor:
             before = record.replicas.get(replica_id)
             if replica is None:
                 record.replicas.pop(replica_id, None)
-                record.failures.pop(replica_id, None)
+                record.crashes.pop(replica_id, None)
             else:
                 self._owners[replica_id] = owner
                 record.replicas[replica_id] = replica
-                if replica.phase is Phase.FAILED and (before is None or before.phase is not Phase.FAILED):
-                    now = self._clock.monotonic()
-                    recent = [at for at in record.failures.get(replica_id, ()) if at > now - WINDOW]
-                    record.failures[replica_id] = (*recent, now)
+                known = record.crashes.get(replica_id, Crashes())
+                crashes = record.crashes[replica_id] = known.then(before, replica, self._clock.monotonic())
+                if crashes.times != known.times:
                     _log.warning("replica %s failed: %s", replica_id, replica.message)
                 if (
                     before is not None
@@ -216,7 +225,7 @@ class Supervisor:
                     self._scaler.woke(replica.deployment, self._clock.monotonic())
             touched.add(owner)
         for owner in touched:
-            self._replicas[owner] = tuple(self._records[owner].replicas.values())
+            self._replicas[owner] = tuple(_told(self._records[owner]))
         self._dirty |= touched
 
     def _delivery_changed(self, _envoys: Iterable[str]) -> None:
@@ -389,7 +398,8 @@ class Supervisor:
         return endpoint if endpoint is not None and endpoint.id == endpoint_id else None
 
     def _observed(self, endpoint_id: str, record: _Record) -> Observed:
-        return Observed(tuple(record.replicas.values()), record.failures, self._scaler.wanted(endpoint_id))
+        failures = {replica_id: crashes.times for replica_id, crashes in record.crashes.items() if crashes.times}
+        return Observed(tuple(record.replicas.values()), failures, self._scaler.wanted(endpoint_id))
 
     def _alarm(self, delay: float, endpoint_id: str) -> None:
         at = self._clock.monotonic() + delay

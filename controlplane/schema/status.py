@@ -10,6 +10,9 @@ from controlplane.domain import Deployment, Endpoint, Phase, Replica, ServedEnti
 
 CREATING = "Creating resources for served entity."
 RECOVERING = "No replica is running; one will be started."
+#: So many failures in a row are no accident; it is tried on and on, because what is in its way may pass.
+KEEPS_CRASHING = 3
+CRASHING = "It has failed {times} times in a row and is tried again at least each minute. Last words: {words}"
 ABORTED = "Served model creation aborted because the endpoint update did not succeed."
 CANCELED = "Served model creation aborted because the endpoint update was canceled."
 #: Still READY: the next request starts a replica, and waits for it.
@@ -47,6 +50,9 @@ def active_status(endpoint: Endpoint, entity: ServedEntity, replicas: Iterable[R
         return READY
     if any(replica.phase is Phase.ASLEEP for replica in mine):
         return EntityStatus(DeploymentState.READY, ASLEEP)
+    worst = max(mine, key=lambda replica: replica.crashes, default=None)
+    if worst is not None and worst.crashes >= KEEPS_CRASHING:
+        return EntityStatus(DeploymentState.FAILED, CRASHING.format(times=worst.crashes, words=worst.last_words))
     return EntityStatus(DeploymentState.RECOVERING, _last_words(mine) or RECOVERING)
 
 

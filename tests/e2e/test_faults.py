@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -174,3 +175,39 @@ def test_a_deleted_endpoint_leaves_nothing_running(start: Callable[..., Wye]) ->
     assert wye.client.delete("/api/2.0/serving-endpoints/ep").json() == {}
     until(lambda: wye.predict("ep").status_code == 404)
     until(lambda: wye.client.get("/api/2.0/wye/status").json()["replicas"] == [], 30)
+
+
+def test_a_model_that_keeps_crashing_says_so_and_comes_back(wye: Wye, tmp_path: Path) -> None:
+    """New, its update fails with its last words; of a config that served, it is tried on and on until it works again."""
+    trouble = tmp_path / "trouble"
+    trouble.touch()
+    document = config({"m": 100}, m="actor/1")
+    document["served_entities"][0]["environment_vars"] = {"DIES_WHILE": str(trouble)}
+    failed = wye.create("crashing", document)
+    assert failed["state"]["config_update"] == "UPDATE_FAILED"
+    (entity,) = failed["pending_config"]["served_entities"]
+    assert entity["state"]["deployment"] == "DEPLOYMENT_FAILED"
+    assert entity["state"]["deployment_state_message"].endswith("the scales have fallen off")
+
+    trouble.unlink()
+    assert wye.update("crashing", document)["state"] | {"suspend": ""} == {
+        "ready": "READY",
+        "config_update": "NOT_UPDATING",
+        "suspend": "",
+    }
+    trouble.touch()
+    ((_, pid),) = wye.replicas("crashing").items()
+    os.kill(pid, signal.SIGKILL)
+
+    def state() -> dict[str, str]:
+        found: dict[str, str] = wye.get("crashing")["config"]["served_entities"][0]["state"]
+        return found
+
+    until(lambda: state()["deployment"] == "DEPLOYMENT_FAILED", 60)
+    said = state()["deployment_state_message"]
+    assert said.startswith("It has failed ")
+    assert said.endswith("the scales have fallen off")
+    assert wye.predict("crashing", body={"inputs": [1]}).status_code == 503
+    trouble.unlink()
+    until(lambda: wye.get("crashing")["state"]["ready"] == "READY", 90)
+    wye.client.delete("/api/2.0/serving-endpoints/crashing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 
 import pytest
@@ -208,6 +209,28 @@ def test_an_active_entity_without_a_ready_replica_recovers(phase: Phase, message
     assert [entity["state"] for entity in answer["config"]["served_entities"]] == [
         {"deployment": "DEPLOYMENT_READY", "deployment_state_message": ""},
         {"deployment": "DEPLOYMENT_RECOVERING", "deployment_state_message": shown},
+    ]
+
+
+def test_an_active_entity_that_keeps_crashing_has_failed() -> None:
+    """Also while it is being started once more: how often it has failed, that it is tried on, and its last words."""
+    endpoint = live()
+    assert endpoint.active is not None
+    crashing = [
+        dataclasses.replace(
+            replica(endpoint, entity, Phase.STARTING, "loading model"), crashes=crashes, last_words="no disk"
+        )
+        for entity, crashes in zip(endpoint.active.entities, (2, 3), strict=True)
+    ]
+    said = [entity["state"] for entity in endpoint_details(endpoint, crashing)["config"]["served_entities"]]
+    assert said == [
+        {"deployment": "DEPLOYMENT_RECOVERING", "deployment_state_message": "loading model"},
+        {
+            "deployment": "DEPLOYMENT_FAILED",
+            "deployment_state_message": (
+                "It has failed 3 times in a row and is tried again at least each minute. Last words: no disk"
+            ),
+        },
     ]
 
 
