@@ -7,26 +7,33 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 
 from controlplane import keys
 from controlplane.api.app import create_app
 from controlplane.api.deps import Auth, Deps
+from controlplane.api.forward import PassedOn
+from controlplane.api.server import Application
 from controlplane.api.server import serve as serve_api
 from controlplane.clock import SystemClock
 from controlplane.discovery import load_reports
 from controlplane.discovery.hub import Hub
+from controlplane.discovery.relay import Relay
 from controlplane.discovery.server import serve as serve_xds
 from controlplane.domain import Address, Endpoint, Problem, ProblemCode, ProblemError, Replica, Verdict
 from controlplane.domain.load import LoadReport
 from controlplane.domain.measurement import FleetView, LogKind
+from controlplane.leadership import Leadership, note_envoys, publish_control_planes
 from controlplane.load_history import LoadHistory
 from controlplane.measurements import Envoys, FleetMeasurements, Measurements
 from controlplane.registry import Registry
 from controlplane.rollout.autoscale import UNITS_PER_REPLICA, ScaleOptions
+from controlplane.rollout.duty import Duty
 from controlplane.rollout.printed import LastWords
 from controlplane.rollout.revocation import Revocations
 from controlplane.rollout.secret_values import WithSecrets
@@ -36,7 +43,7 @@ from controlplane.runtimes import OutOfReachError
 from controlplane.runtimes.process import ProcessRuntime
 from controlplane.sampling import Sampler
 from controlplane.settings import Settings
-from controlplane.store import Endpoints, Secrets, Store, StoreUnavailableError, Tokens
+from controlplane.store import DeposedError, Endpoints, Lease, Peer, Secrets, Store, StoreUnavailableError, Tokens
 from controlplane.translate import names
 from controlplane.translate.gateway import Gateway
 from controlplane.ui import PageDeps, create_page, mounted
@@ -50,119 +57,183 @@ PATIENCE = 5.0
 
 
 async def run(settings: Settings) -> None:
-    """Run the control plane until SIGTERM or SIGINT; raises when it cannot start, or when a part of it ends."""
-    loop, stopping = asyncio.get_running_loop(), _told_to_stop()
+    """Run the control plane until SIGTERM or SIGINT; raises when it cannot start, or when a part of it ends.
 
-    clock = SystemClock()
-    store = Store(settings.database_url)
-    endpoints = Endpoints(store, WatchedMap[str, Endpoint]())
-    endpoints.load()
-    _keep_for_good()
-    fleet = WatchedMap[str, Replica]()
-    hub = Hub(clock, lease=settings.envoy_lease)
-    secrets = Secrets(store, keys.secrets_key(settings.state_dir / "keys"))
-    runtime = ProcessRuntime(Address.parse(settings.worker_host_address), fleet)
-    registry = Registry(settings.mlflow_uri)
-    registry.warm()
-    envoys = Envoys([Address.parse(each) for each in settings.envoy_admin_address.split(",")], clock)
-    measurements = Measurements(envoys, clock, units=lambda replicas: replicas * UNITS_PER_REPLICA)
-    made = None if settings.no_auth else keys.load_or_make(settings.state_dir / "keys")
-    tokens = Tokens(store)
-    if made:
-        tokens.add(made.admin)
-    revocations = Revocations(tokens, hub, clock)
-    supervisor = Supervisor(
-        endpoints=endpoints,
-        fleet=fleet,
-        hub=hub,
-        runtime=WithSecrets(runtime, secrets, fleet),
-        gateway=gateway(settings),
-        clock=clock,
-        failing=LastWords(runtime, store).keep,
-        options=Options(drain=settings.drain, grace=settings.grace, deploy_timeout=settings.deploy_timeout),
-        scaling=ScaleOptions(down_after=settings.scale_down_after, to_zero_after=settings.scale_to_zero_after),
-    )
+    Raises DeposedError, in a group, when another control plane on the same database has taken over.
+    """
+    stopping = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
+    await _ControlPlane(settings, Store(settings.database_url)).run(stopping)
 
-    history = LoadHistory()
 
-    def load_reported(node_id: str, reports: Sequence[LoadReport]) -> None:
+class _ControlPlane:
+    """The parts, and what passes between them and the API's threads."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._store = store
+        self._duty = _duty(settings, store)
+        self._leadership = Leadership(self._duty)
+        self._clock = SystemClock()
+        self._endpoints = Endpoints(store, WatchedMap[str, Endpoint]())
+        self._fleet = WatchedMap[str, Replica]()
+        self._hub = Hub(self._clock, lease=settings.envoy_lease)
+        self._runtime = ProcessRuntime(Address.parse(settings.worker_host_address), self._fleet)
+        self._runtime.outdone = self._duty.outdone
+        self._registry = Registry(settings.mlflow_uri)
+        self._envoys = Envoys([Address.parse(each) for each in settings.envoy_admin_address.split(",")], self._clock)
+        self._keys = None if settings.no_auth else keys.load_or_make(Path(settings.keys_dir))
+        self._tokens = Tokens(store)
+        self._secrets = Secrets(store, keys.secrets_key(Path(settings.keys_dir)))
+        self._revocations = Revocations(self._tokens, self._hub, self._clock)
+        self._supervisor = Supervisor(
+            endpoints=self._endpoints,
+            fleet=self._fleet,
+            hub=self._hub,
+            runtime=WithSecrets(self._runtime, self._secrets, self._fleet),
+            gateway=gateway(settings),
+            clock=self._clock,
+            failing=LastWords(self._runtime, store).keep,
+            options=Options(drain=settings.drain, grace=settings.grace, deploy_timeout=settings.deploy_timeout),
+            scaling=ScaleOptions(down_after=settings.scale_down_after, to_zero_after=settings.scale_to_zero_after),
+        )
+        self._history = LoadHistory()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Answer Envoys and calls, stand by, act when it is time, until `stopping`."""
+        self._registry.warm()
+        calls = PassedOn(self._calls(), self._leadership.for_calls)
+        api = serve_api(calls, Address.parse(self._settings.api_address), self._settings.api_threads)
+        try:
+            xds = await serve_xds(
+                self._hub,
+                Address.parse(self._settings.xds_address),
+                [load_reports.handler(self._load_reported)],
+                lambda handlers: [Relay(handlers, self._leadership.for_streams, self._leadership.moved)],
+            )
+            _log.info("serving Envoys on %s", xds.address)
+            parts = {"runtime": self._runtime.run(), "acting": self._act(), "duty": _end_when_deposed(self._duty)}
+            try:
+                await _until(stopping, parts)
+            finally:
+                await xds.stop()
+        finally:
+            await asyncio.to_thread(api.close)
+            await asyncio.to_thread(self._duty.close)
+            await asyncio.to_thread(self._registry.close)
+            self._envoys.close()
+            self._store.close()
+
+    async def _act(self) -> None:
+        """Carry out what is stored, once the duty is ours."""
+        standing = await self._duty.until(lambda standing: standing.here)
+        await self._runtime.lead(standing.epoch)
+        await asyncio.to_thread(self._endpoints.load)
+        if self._keys:
+            await asyncio.to_thread(self._tokens.add, self._keys.admin)
+        self._leadership.calls_may_come()
+        _keep_for_good()
+        lease = self._duty.lease
+        if lease:
+            self._hub.expect(await asyncio.to_thread(lease.known_envoys))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._supervisor.run(), name="supervisor")
+            sampler = Sampler(self._history, self._endpoints, self._supervisor.replicas_of, self._clock)
+            tasks.create_task(sampler.run(), name="sampler")
+            # Not before all that is stored is published: a part of it would make Envoys drop the rest.
+            await self._supervisor.wait_published()
+            _keep_for_good()
+            await self._revocations.publish()
+            self._leadership.streams_may_come()
+            tasks.create_task(publish_control_planes(self._duty, self._hub), name="control planes")
+            if lease:
+                tasks.create_task(note_envoys(lease, self._hub), name="known Envoys")
+
+    def _load_reported(self, node_id: str, reports: Sequence[LoadReport]) -> None:
         """What is heard is for the autoscaler and for the Serving page."""
-        supervisor.load_reported(node_id, reports)
-        history.heard(node_id, reports, clock.now_ms())
+        self._supervisor.load_reported(node_id, reports)
+        self._history.heard(node_id, reports, self._clock.now_ms())
 
-    def logs(replica_id: str, lines: int, kind: LogKind) -> str:
-        """For the API's threads: what a replica has printed, or how its environment was built."""
+    # For the API's threads
+
+    def _calls(self) -> Application:
+        """The API and the Serving page."""
+        traffic = FleetMeasurements(self._envoys, self._clock)
+        app = create_app(
+            Deps(
+                store=self._store,
+                endpoints=self._endpoints,
+                registry=self._registry,
+                clock=self._clock,
+                replicas_of=self._supervisor.replicas_of,
+                logs=self._logs,
+                measurements=Measurements(
+                    self._envoys, self._clock, units=lambda replicas: replicas * UNITS_PER_REPLICA
+                ).of,
+                fleet=lambda: FleetView(
+                    traffic.read(), tuple(self._fleet.snapshot().values()), self._hub.envoys(), self._hub.ack_times()
+                ),
+                status=self._status,
+                auth=self._auth(),
+                secrets=self._secrets,
+                permissions_applied=self._permissions_applied,
+            )
+        )
+        made = self._keys
+        page = PageDeps(
+            api=app,
+            endpoints=self._endpoints,
+            clock=self._clock,
+            history=self._history,
+            form_key=keys.form_key(Path(self._settings.keys_dir)),
+            replicas_of=self._supervisor.replicas_of,
+            published=self._supervisor.published,
+            sign_in=SignIn(made.signer, self._tokens, names.session_cookie(made.jwks)) if made else None,
+        )
+        return mounted(app, create_page(page))
+
+    def _logs(self, replica_id: str, lines: int, kind: LogKind) -> str:
+        """What a replica has printed, or how its environment was built."""
+        runtime = self._runtime
         asked = (runtime.logs if kind is LogKind.OUTPUT else runtime.build_logs)(replica_id, lines)
         try:
-            return asyncio.run_coroutine_threadsafe(asked, loop).result(PATIENCE)
+            return asyncio.run_coroutine_threadsafe(asked, self._loop).result(PATIENCE)
         except (OutOfReachError, TimeoutError) as error:
             message = f"The worker host, which has the logs, does not answer: {error or 'it is silent'}."
             raise ProblemError(Problem("", ProblemCode.TEMPORARILY_UNAVAILABLE, message)) from error
 
-    def waited_for(applied: Coroutine[None, None, Verdict]) -> str:
-        """For the API's threads: who has not acknowledged it when the patience is over, "" when all have."""
-        return "; ".join(asyncio.run_coroutine_threadsafe(applied, loop).result().waiting)
+    def _status(self) -> Mapping[str, object]:
+        standing = self._duty.standing
+        acting = standing.acting.name if standing.acting else ""
+        return {
+            "version": version("wye"),
+            "envoys": [asdict(envoy) for envoy in self._hub.envoys()],
+            "worker_host": {"connected": self._runtime.connected},
+            "endpoints": len(self._endpoints.cell),
+            "replicas": [_replica_status(replica) for replica in self._fleet.snapshot().values()],
+            "control_planes": [{"name": each.name, "acts": each.name == acting} for each in standing.peers],
+            "epoch": standing.epoch,
+        }
 
-    def permissions_applied(endpoint: Endpoint) -> str:
+    def _waited_for(self, applied: Coroutine[None, None, Verdict]) -> str:
+        """Who has not acknowledged it when the patience is over, "" when all have."""
+        return "; ".join(asyncio.run_coroutine_threadsafe(applied, self._loop).result().waiting)
+
+    def _permissions_applied(self, endpoint: Endpoint) -> str:
         """Without tokens there is nobody to keep out, and Envoy is told nothing."""
-        return waited_for(supervisor.wait_permitted(endpoint, PATIENCE)) if made else ""
+        return self._waited_for(self._supervisor.wait_permitted(endpoint, PATIENCE)) if self._keys else ""
 
-    def announce() -> str:
-        return waited_for(revocations.announce(PATIENCE))
-
-    app = create_app(
-        Deps(
-            store=store,
-            endpoints=endpoints,
-            registry=registry,
-            clock=clock,
-            replicas_of=supervisor.replicas_of,
-            logs=logs,
-            measurements=measurements.of,
-            fleet=_fleet_view(FleetMeasurements(envoys, clock), fleet, hub),
-            status=lambda: _status(hub, runtime, endpoints, fleet),
-            auth=Auth(made.signer, tokens, made.admin, announce) if made else None,
-            secrets=secrets,
-            permissions_applied=permissions_applied,
+    def _auth(self) -> Auth | None:
+        if self._keys is None:
+            return None
+        return Auth(
+            signer=self._keys.signer,
+            tokens=self._tokens,
+            admin=self._keys.admin,
+            announce=lambda: self._waited_for(self._revocations.announce(PATIENCE)),
         )
-    )
-    page = PageDeps(
-        api=app,
-        endpoints=endpoints,
-        clock=clock,
-        history=history,
-        form_key=keys.form_key(settings.state_dir / "keys"),
-        replicas_of=supervisor.replicas_of,
-        published=supervisor.published,
-        sign_in=SignIn(made.signer, tokens, names.session_cookie(made.jwks)) if made else None,
-    )
-    api = serve_api(mounted(app, create_page(page)), Address.parse(settings.api_address), settings.api_threads)
-    parts = {
-        "runtime": runtime.run(),
-        "supervisor": supervisor.run(),
-        "xds": _xds(hub, supervisor, revocations, load_reported, Address.parse(settings.xds_address)),
-        "sampler": Sampler(history, endpoints, supervisor.replicas_of, clock).run(),
-    }
-    try:
-        await _until(stopping, parts)
-    finally:
-        await asyncio.to_thread(api.close)
-        await asyncio.to_thread(registry.close)
-        envoys.close()
-        store.close()
-
-
-def _fleet_view(traffic: FleetMeasurements, fleet: WatchedMap[str, Replica], hub: Hub) -> Callable[[], FleetView]:
-    """For the API's threads: what there is to tell of the fleet."""
-    return lambda: FleetView(traffic.read(), tuple(fleet.snapshot().values()), hub.envoys(), hub.ack_times())
-
-
-def _told_to_stop() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT."""
-    stopping = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
-    return stopping
 
 
 async def _until(stopping: asyncio.Event, parts: Mapping[str, Coroutine[None, None, None]]) -> None:
@@ -174,19 +245,31 @@ async def _until(stopping: asyncio.Event, parts: Mapping[str, Coroutine[None, No
             part.cancel()
 
 
-async def _xds(
-    hub: Hub, supervisor: Supervisor, revocations: Revocations, load_reported: load_reports.Listener, address: Address
-) -> None:
-    """Serve Envoys, but not before all that is stored is published: a part of it would make them drop the rest."""
-    await supervisor.wait_published()
-    _keep_for_good()
-    await revocations.publish()
-    server = await serve_xds(hub, address, [load_reports.handler(load_reported)])
-    _log.info("serving Envoys on %s", server.address)
-    try:
-        await asyncio.get_running_loop().create_future()
-    finally:
-        await server.stop()
+def _duty(settings: Settings, store: Store) -> Duty:
+    """What decides whether this control plane acts: the lease, on a database that others can be on too."""
+    me = Peer(
+        settings.name or f"{socket.gethostname()[:50]}-{os.getpid()}",
+        settings.xds_advertise,
+        settings.api_advertise,
+        "" if settings.no_auth else keys.fingerprint(Path(settings.keys_dir)),
+    )
+    if not store.is_shared:
+        return Duty(None, me)
+    lease = Lease(store, me)
+    store.fence = lease.fence
+    others = [peer for peer in lease.beat().peers if peer.keys != me.keys]
+    if others:
+        lease.release()
+        raise ValueError(
+            f"The control plane {others[0].name} on the same database has other keys than this one has in "
+            f"{settings.keys_dir}: give all of them the same directory, or a copy of it (WYE_KEYS_DIR)."
+        )
+    return Duty(lease, me)
+
+
+async def _end_when_deposed(duty: Duty) -> None:
+    await duty.lost()
+    raise DeposedError
 
 
 def _keep_for_good() -> None:
@@ -202,24 +285,12 @@ def gateway(settings: Settings) -> Gateway:
     """What the settings mean for Envoy."""
     return Gateway(
         public=Address(host=settings.host, port=settings.port),
-        api=Address.parse(settings.api_address),
+        api=(Address.parse(settings.api_advertise),),
         request_timeout=settings.request_timeout,
         upstream_idle=min(60.0, settings.scale_to_zero_after / 2),
         max_body=settings.max_body << 20,
-        jwks="" if settings.no_auth else keys.load_or_make(settings.state_dir / "keys").jwks,
+        jwks="" if settings.no_auth else keys.load_or_make(Path(settings.keys_dir)).jwks,
     )
-
-
-def _status(
-    hub: Hub, runtime: ProcessRuntime, endpoints: Endpoints, fleet: WatchedMap[str, Replica]
-) -> dict[str, object]:
-    return {
-        "version": version("wye"),
-        "envoys": [asdict(envoy) for envoy in hub.envoys()],
-        "worker_host": {"connected": runtime.connected},
-        "endpoints": len(endpoints.cell),
-        "replicas": [_replica_status(replica) for replica in fleet.snapshot().values()],
-    }
 
 
 def _replica_status(replica: Replica) -> dict[str, object]:
@@ -243,3 +314,7 @@ def main() -> None:
         asyncio.run(run(Settings.read(os.environ)))
     except (StoreUnavailableError, ValueError) as error:
         sys.exit(str(error))  # one line for the user, who can act on it; a stack trace would not help
+    except BaseExceptionGroup as group:
+        if group.subgroup(DeposedError) is None:
+            raise
+        sys.exit("another control plane has taken over; started again, this one stands by")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -15,3 +16,15 @@ def write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def make_private(path: Path, text: str) -> None:
+    """The same for a file that several programs may want to make: the first one's stays."""
+    own = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    write_private(own, text)
+    try:
+        os.link(own, path)
+    except FileExistsError:
+        pass
+    finally:
+        own.unlink()

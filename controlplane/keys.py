@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from jwt.algorithms import OKPAlgorithm
 
 from controlplane.domain import ADMINS, Token
-from controlplane.files import write_private
+from controlplane.files import make_private
 
 ISSUER = "wye"
 ADMIN = "admin"
@@ -70,12 +70,11 @@ def load_or_make(directory: Path) -> Keys:
     """The keys in `directory`, made at the first call; raises OSError when it cannot be read or written."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key_file, token_file = directory / "signing-key.pem", directory / "admin-token"
-    if key_file.exists():
-        key = load_pem_private_key(key_file.read_bytes(), password=None)
-        assert isinstance(key, Ed25519PrivateKey)
-    else:
-        key = Ed25519PrivateKey.generate()
-        write_private(key_file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
+    if not key_file.exists():
+        made = Ed25519PrivateKey.generate()
+        make_private(key_file, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
+    key = load_pem_private_key(key_file.read_bytes(), password=None)
+    assert isinstance(key, Ed25519PrivateKey)
     signer = Signer(key)
     if not token_file.exists():
         text, _ = signer.sign(
@@ -86,7 +85,7 @@ def load_or_make(directory: Path) -> Keys:
             now_ms=int(time.time()) * 1000,
             expires_ms=None,
         )
-        write_private(token_file, text)
+        make_private(token_file, text)
     public = json.loads(OKPAlgorithm.to_jwk(key.public_key()))
     jwks = json.dumps({"keys": [{**public, "kid": "1", "alg": "EdDSA", "use": "sig"}]}, sort_keys=True)
     admin_token = token_file.read_text().strip()
@@ -101,13 +100,19 @@ def secrets_key(directory: Path) -> bytes:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = directory / "secrets-key"
     if not file.exists():
-        write_private(file, base64.b64encode(secrets.token_bytes(32)).decode())
+        make_private(file, base64.b64encode(secrets.token_bytes(32)).decode())
     return base64.b64decode(file.read_text())
 
 
 def form_key(directory: Path) -> bytes:
     """The key that the Serving page's forms are signed with."""
     return hashlib.sha256(b"forms" + secrets_key(directory)).digest()
+
+
+def fingerprint(directory: Path) -> str:
+    """What tells these keys from others, and nothing about them."""
+    both = load_or_make(directory).jwks.encode() + secrets_key(directory)
+    return hashlib.sha256(b"wye keys " + both).hexdigest()
 
 
 def hashed(name: str) -> str:

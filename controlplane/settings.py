@@ -50,6 +50,27 @@ class Settings:
     xds_address: str = _setting(
         "", "WYE_XDS_ADDRESS", "where the control plane listens for Envoys", shown="unix:<run-dir>/xds.sock"
     )
+    name: str = _setting(
+        "",
+        "WYE_NAME",
+        "what this control plane is called, where several share a database; no two may have the same",
+        shown="<host name>-<process id>",
+    )
+    xds_advertise: str = _setting(
+        "", "WYE_XDS_ADVERTISE", "where the others reach this one's WYE_XDS_ADDRESS", shown="WYE_XDS_ADDRESS"
+    )
+    api_advertise: str = _setting(
+        "",
+        "WYE_API_ADVERTISE",
+        "where Envoy and the others reach this one's WYE_API_ADDRESS",
+        shown="WYE_API_ADDRESS",
+    )
+    keys_dir: str = _setting(
+        "",
+        "WYE_KEYS_DIR",
+        "where the keys are that sign tokens and encrypt secrets; the same for all control planes on one database",
+        shown="<state-dir>/keys",
+    )
     control_planes: str = _setting(
         "",
         "WYE_CONTROL_PLANES",
@@ -187,8 +208,14 @@ class Settings:
             "envoy_admin_address": f"unix:{run}/envoy-admin.sock",
             "environments_dir": f"{self.state_dir}/environments",
             "artifacts_dir": f"{self.state_dir}/artifacts-cache",
+            "keys_dir": f"{self.state_dir}/keys",
         }
-        defaults["control_planes"] = self.xds_address or defaults["xds_address"]
+        for name, like in (
+            ("control_planes", "xds_address"),
+            ("xds_advertise", "xds_address"),
+            ("api_advertise", "api_address"),
+        ):
+            defaults[name] = getattr(self, like) or defaults[like]
         return Settings(
             **{
                 each.name: getattr(self, each.name) or defaults.get(each.name, getattr(self, each.name))

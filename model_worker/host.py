@@ -30,7 +30,7 @@ from model_worker.hosted import HostedReplica, Surroundings
 from model_worker.listeners import ListenerError, Listeners, TcpListeners, UnixListeners, answers
 from model_worker.logs import Logs
 from model_worker.orphanage import Orphan, Orphanage, Record
-from model_worker.protocol import Command, ProtocolError, Sleep, Spec, Start, State, Stop
+from model_worker.protocol import Acting, Command, ProtocolError, Sleep, Spec, Start, State, Stop
 from model_worker.pulse import Patience
 from model_worker.task import Limits
 from model_worker.templates import Templates
@@ -96,6 +96,8 @@ class Host:
         self._options = options
         self._id = uuid.uuid4().hex
         self._numbers = 0
+        #: The greatest epoch of a control plane that acts: with it, a former one is told from its successor.
+        self._epoch = 0
         self._replicas: dict[str, HostedReplica] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._peers: set[asyncio.StreamWriter] = set()
@@ -218,7 +220,14 @@ class Host:
     # Replicas
 
     def obey(self, command: Command, peer: asyncio.StreamWriter) -> None:
-        """Do what one line of a peer says."""
+        """Do what one line of a peer says, unless another that acts by now has a greater epoch."""
+        if isinstance(command, Acting | Start | Stop | Sleep):
+            if command.epoch < self._epoch:
+                peer.write(protocol.line({"type": "acting", "epoch": self._epoch}))
+                return
+            if command.epoch > self._epoch:
+                self._epoch = command.epoch
+                self._tell({"type": "acting", "epoch": self._epoch})
         match command:
             case Start(spec):
                 self._start(spec)

@@ -50,10 +50,18 @@ class Spec:
 
 
 @dataclass(frozen=True, slots=True)
+class Acting:
+    """From now on nobody with a smaller epoch is obeyed."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     """Run this replica; nothing changes if it runs already."""
 
     spec: Spec
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,7 @@ class Stop:
 
     id: str
     grace: float
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,7 @@ class Sleep:
 
     id: str
     grace: float
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ class Logs:
     kind: str = OUTPUT
 
 
-Command = Start | Stop | Sleep | Logs
+Command = Acting | Start | Stop | Sleep | Logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +138,15 @@ def parse_command(text: bytes) -> Command:
     try:
         message = json.loads(text)
         kind = message["type"]
+        epoch = int(message.get("epoch", 0))
+        if kind == "acting":
+            return Acting(epoch)
         if kind == "start":
-            return Start(spec(message["spec"]))
+            return Start(spec(message["spec"]), epoch)
         if kind == "stop":
-            return Stop(str(message["id"]), float(message["grace"]))
+            return Stop(str(message["id"]), float(message["grace"]), epoch)
         if kind == "sleep":
-            return Sleep(str(message["id"]), float(message["grace"]))
+            return Sleep(str(message["id"]), float(message["grace"]), epoch)
         if kind == "logs":
             log_kind = message.get("kind", OUTPUT)
             if log_kind not in {OUTPUT, BUILD}:
@@ -141,7 +154,7 @@ def parse_command(text: bytes) -> Command:
             return Logs(str(message["id"]), int(message["lines"]), int(message["request"]), log_kind)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ProtocolError(f"not a command: {error!r} in {text[:200]!r}") from error
-    raise ProtocolError(f"unknown command type {kind!r}: this host knows start, stop, sleep and logs")
+    raise ProtocolError(f"unknown command type {kind!r}: this host knows acting, start, stop, sleep and logs")
 
 
 def spec(fields: Mapping[str, Any]) -> Spec:

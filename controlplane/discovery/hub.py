@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from controlplane.clock import Clock
@@ -43,6 +43,8 @@ class Hub:
         self._numbers = itertools.count(1)
         self._sessions: dict[int, Session] = {}
         self._lost: dict[str, _Lost] = {}
+        #: Envoys that another control plane had, and until when they count as lost (monotonic seconds).
+        self._expected: dict[str, float] = {}
         self._changes = 0
         self._subscriptions: list[Subscription[str]] = []
 
@@ -82,6 +84,7 @@ class Hub:
         if not any(session.is_envoy for session in sessions):
             # Nor with the lost ones included: after a restart of the control plane there may be some that nobody knows.
             waiting.append("no Envoy is connected")
+        waiting += [f"{each}: has not come back yet" for each in self._still_expected()] if include_lost else []
         rejections: list[Rejection] = []
         for session in [*sessions, *lost]:
             who = session.node_id if session not in lost else f"{session.node_id} (connection lost)"
@@ -118,9 +121,24 @@ class Hub:
             subscription.close()
         return verdict
 
+    def expect(self, node_ids: Iterable[str]) -> None:
+        """These Envoys were connected to another control plane: they are lost, until they are back or their lease is over."""
+        known = {session.node_id for session in self.sessions}
+        for node_id in set(node_ids) - known:
+            self._expected[node_id] = self._clock.monotonic() + self._lease
+            asyncio.get_running_loop().call_later(self._lease, self._changed, node_id)
+
+    @property
+    def present(self) -> frozenset[str]:
+        """The node ids of all Envoys that are connected, or lost and may still send requests."""
+        live = {session.node_id for session in self.sessions if session.is_envoy and not session.dead}
+        lost = {each.session.node_id for each in self._present_lost()}
+        return frozenset(live | lost | set(self._still_expected()))
+
     def forget(self, node_id: str) -> None:
         """The process behind a node is known to be dead: nothing waits for it any more, until it speaks again."""
         self._lost.pop(node_id, None)
+        self._expected.pop(node_id, None)
         for session in self.sessions:
             if session.node_id == node_id:
                 session.dead = True
@@ -191,11 +209,16 @@ class Hub:
 
     def _session_changed(self, session: Session) -> None:
         self._lost.pop(session.node_id, None)
+        self._expected.pop(session.node_id, None)
         self._changed(session.node_id)
 
     def _present_lost(self) -> list[_Lost]:
         now = self._clock.monotonic()
         return [lost for lost in tuple(self._lost.values()) if now - lost.at < self._lease]
+
+    def _still_expected(self) -> list[str]:
+        now = self._clock.monotonic()
+        return sorted(node_id for node_id, until in self._expected.items() if now < until)
 
     def _changed(self, node_id: str) -> None:
         self._changes += 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -57,13 +57,22 @@ class Server:
         await self._server.stop(grace)
 
 
-async def serve(hub: Hub, address: Address, others: Iterable[grpc.GenericRpcHandler[bytes, bytes]] = ()) -> Server:
+Handlers: TypeAlias = "Sequence[grpc.GenericRpcHandler[bytes, bytes]]"
+
+
+def _as_they_are(handlers: Handlers) -> Handlers:
+    return handlers
+
+
+async def serve(
+    hub: Hub, address: Address, others: Handlers = (), around: Callable[[Handlers], Handlers] = _as_they_are
+) -> Server:
     """A server that is listening when this returns; raises OSError when it cannot.
 
-    `others` are services that share the port, such as load reporting.
+    `others` are services that share the port, such as load reporting; `around` may put something before all of them.
     """
     server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers((*_handlers(hub), *others))
+    server.add_generic_rpc_handlers(tuple(around((*_handlers(hub), *others))))
     target = f"unix:{address.path}" if address.path else f"{address.host}:{address.port}"
     try:
         port = server.add_insecure_port(target)

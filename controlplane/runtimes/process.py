@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from controlplane.domain import Address, Deployment, Phase, Replica, ReplicaSpec
@@ -46,6 +46,14 @@ class ProcessRuntime:
         self._reachable = asyncio.Event()
         self._requests = itertools.count(1)
         self._awaited: dict[int, asyncio.Future[str]] = {}
+        self._epoch = 0
+        #: Called with the epoch of another control plane that has commanded the host, when it is greater than ours.
+        self.outdone: Callable[[int], None] = lambda _: None
+
+    async def lead(self, epoch: int) -> None:
+        """Command under this epoch from now on: the host obeys nobody who has a smaller one."""
+        self._epoch = epoch
+        await self._say({"type": "acting"})
 
     async def run(self) -> None:
         """Connect, adopt, keep the fleet true, connect again, until cancelled."""
@@ -120,6 +128,8 @@ class ProcessRuntime:
                 raise HostError(f"it does not speak version {_PROTOCOL} of the worker host's protocol")
             self._adopt(hello)
             self._writer = writer
+            if self._epoch:
+                await self._say({"type": "acting"})  # before anything else is asked of it
             self._reachable.set()
             while (message := await _read(reader)) is not None:
                 self._heed(message)
@@ -156,6 +166,9 @@ class ProcessRuntime:
                 answer = self._awaited.get(message["request"])
                 if answer is not None and not answer.done():
                     answer.set_result(message["text"])
+            case "acting":
+                if message["epoch"] > self._epoch > 0:
+                    self.outdone(message["epoch"])
             case "error":
                 _logger.error("the worker host refused a message: %s", message["message"])
             case _:
@@ -165,6 +178,8 @@ class ProcessRuntime:
         writer = self._writer
         if writer is None:
             return
+        if self._epoch:
+            message = {**message, "epoch": self._epoch}
         try:
             writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
             await writer.drain()

@@ -10,7 +10,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
@@ -19,6 +19,9 @@ from controlplane.store.errors import StoreUnavailableError
 
 #: How long a writer waits for another process's write on SQLite, and anyone for a connection to PostgreSQL.
 WAIT_SECONDS = 5.0
+
+#: Any number that other programs on the same database do not use.
+_MIGRATION_LOCK = 0x7779_6501
 
 _SQLITE_SETTINGS = (
     "PRAGMA journal_mode=WAL",
@@ -68,6 +71,9 @@ def migrate(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
     with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # Control planes that start at the same time take turns.
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

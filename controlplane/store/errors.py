@@ -1,10 +1,17 @@
-"""The two ways in which a write or a read can be refused by the store itself."""
+"""The ways in which a write or a read can be refused by the store itself."""
 
 from __future__ import annotations
 
 
 class StoreUnavailableError(Exception):
     """The database cannot answer now (away, locked, full); its words are for the user and hold no credentials."""
+
+
+class DeposedError(StoreUnavailableError):
+    """Another control plane acts; what this one wanted to write is not written."""
+
+    def __init__(self) -> None:
+        super().__init__("Another control plane has taken over from the one that was asked; send this again.")
 
 
 class StaleWriteError(Exception):

@@ -26,6 +26,7 @@ class Secrets:
     """
 
     def __init__(self, store: Store, key: bytes) -> None:
+        self._store = store
         self._engine = store.engine
         self._cipher = AESGCM(key)
 
@@ -37,7 +38,7 @@ class Secrets:
     def make_scope(self, name: str, manager: str) -> bool:
         """Make a scope that `manager` may do everything with; False when there is one of that name."""
         try:
-            with plain_words(self._engine), self._engine.begin() as connection:
+            with self._store.writing() as connection:
                 connection.execute(insert(secret_scopes).values(name=name))
                 _put_acl(connection, name, SecretAcl(manager, SecretPermission.MANAGE))
         except IntegrityError:
@@ -46,7 +47,7 @@ class Secrets:
 
     def delete_scope(self, name: str) -> None:
         """Remove a scope and all in it."""
-        with plain_words(self._engine), self._engine.begin() as connection:
+        with self._store.writing() as connection:
             connection.execute(delete(secret_scopes).where(secret_scopes.c.name == name))
 
     def permission(self, scope: str, caller: Caller) -> SecretPermission | None:
@@ -64,13 +65,13 @@ class Secrets:
 
     def put_acl(self, scope: str, acl: SecretAcl) -> None:
         """Give a principal this permission on a scope, whatever it had."""
-        with plain_words(self._engine), self._engine.begin() as connection:
+        with self._store.writing() as connection:
             _put_acl(connection, scope, acl)
 
     def delete_acl(self, scope: str, principal: str) -> bool:
         """Take away what a principal has on a scope; False when that is nothing."""
         statement = delete(secret_acls).where(secret_acls.c.scope == scope, secret_acls.c.principal == principal)
-        with plain_words(self._engine), self._engine.begin() as connection:
+        with self._store.writing() as connection:
             return connection.execute(statement).rowcount > 0
 
     def keys(self, scope: str) -> list[SecretInfo]:
@@ -83,14 +84,14 @@ class Secrets:
         """Keep a secret, in place of the one of that key."""
         nonce = os.urandom(_NONCE)
         sealed = base64.b64encode(nonce + self._cipher.encrypt(nonce, value, _place(scope, key))).decode()
-        with plain_words(self._engine), self._engine.begin() as connection:
+        with self._store.writing() as connection:
             connection.execute(delete(secrets).where(secrets.c.scope == scope, secrets.c.key == key))
             connection.execute(insert(secrets).values(scope=scope, key=key, value=sealed, updated_ms=now_ms))
 
     def delete(self, scope: str, key: str) -> bool:
         """Remove a secret; False when there is none of that key."""
         statement = delete(secrets).where(secrets.c.scope == scope, secrets.c.key == key)
-        with plain_words(self._engine), self._engine.begin() as connection:
+        with self._store.writing() as connection:
             return connection.execute(statement).rowcount > 0
 
     def missing(self, places: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

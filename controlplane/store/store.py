@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -29,6 +30,8 @@ class Store:
 
     def __init__(self, url: str, wait_seconds: float = WAIT_SECONDS) -> None:
         self._engine = open_database(url, wait_seconds)
+        #: Raises DeposedError in a transaction that this program may not make (any more); None: it is alone.
+        self.fence: Callable[[Connection], None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -37,6 +40,22 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that changes something, if whoever acts may: `fence` has the last word, within it.
+
+        Raises StoreUnavailableError.
+        """
+        with plain_words(self._engine), self._engine.begin() as connection:
+            if self.fence is not None:
+                self.fence(connection)
+            yield connection
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other control planes may be on the same database: not on a file."""
+        return self._engine.dialect.name == "postgresql"
 
     @property
     def engine(self) -> Engine:
@@ -68,7 +87,7 @@ class Store:
             "document": encode_endpoint(endpoint),
         }
         try:
-            with plain_words(self._engine), self._engine.begin() as connection:
+            with self.writing() as connection:
                 connection.execute(insert(endpoints).values(row))
                 _keep_version(connection, endpoint)
         except IntegrityError as error:
@@ -84,14 +103,14 @@ class Store:
             .where(endpoints.c.id == endpoint.id, endpoints.c.revision == endpoint.revision - 1)
             .values(revision=endpoint.revision, document=encode_endpoint(endpoint))
         )
-        with plain_words(self._engine), self._engine.begin() as connection:
+        with self.writing() as connection:
             if connection.execute(statement).rowcount != 1:
                 raise StaleWriteError(endpoint.name)
             _keep_version(connection, endpoint)
 
     def delete(self, endpoint_id: str) -> None:
         """Remove an endpoint and all its config versions; one that is not there is no error."""
-        with plain_words(self._engine), self._engine.begin() as connection:
+        with self.writing() as connection:
             connection.execute(delete(endpoints).where(endpoints.c.id == endpoint_id))
 
     def history(self, endpoint_id: str) -> list[PastConfig]:
@@ -116,7 +135,7 @@ class Store:
         stays as it is.
         """
         table = kept_logs.c
-        with plain_words(self._engine), self._engine.begin() as connection:
+        with self.writing() as connection:
             for (entity, kind), text in logs.items():
                 there = exists().where(endpoints.c.id == endpoint_id)
                 this = (table.endpoint_id == endpoint_id, table.version == version)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -72,3 +72,27 @@ secret_acls = Table(
     Column("principal", String(255), primary_key=True),
     Column("permission", String(16), nullable=False),
 )
+
+#: Which control plane acts: one row. `epoch` grows whenever the duty moves; times are the database's, in seconds.
+duty = Table(
+    "duty",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("holder", String(64), nullable=False),
+    Column("expires", Float, nullable=False),
+)
+
+#: The control planes on this database, where Envoys and the others reach them, and when they were last heard of.
+control_planes = Table(
+    "control_planes",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("xds", Text, nullable=False),
+    Column("api", Text, nullable=False),
+    Column("keys", String(64), nullable=False),
+    Column("seen", Float, nullable=False),
+)
+
+#: The Envoys that may route by what they were told last, for a control plane that takes over.
+envoys = Table("envoys", metadata, Column("node_id", Text, primary_key=True))

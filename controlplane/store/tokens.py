@@ -18,6 +18,7 @@ class Tokens:
     """The metadata of all tokens; safe to use from any thread, raises StoreUnavailableError like the Store."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._engine = store.engine
 
     def add(self, token: Token) -> None:
@@ -32,7 +33,7 @@ class Tokens:
             "expires_ms": token.expires_ms,
         }
         try:
-            with plain_words(self._engine), self._engine.begin() as connection:
+            with self._store.writing() as connection:
                 connection.execute(insert(tokens).values(row))
         except IntegrityError:
             return
@@ -54,7 +55,7 @@ class Tokens:
     def revoke(self, token_id: str, now_ms: int) -> None:
         """Note that a token is not to be accepted any more; the first time counts."""
         statement = update(tokens).where(tokens.c.id == token_id, tokens.c.revoked_ms.is_(None))
-        with plain_words(self._engine), self._engine.begin() as connection:
+        with self._store.writing() as connection:
             connection.execute(statement.values(revoked_ms=now_ms))
 
     def revoked(self, not_expired_ms: int) -> list[str]:

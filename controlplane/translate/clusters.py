@@ -75,16 +75,22 @@ def endpoints(name: str, addresses: tuple[Address, ...]) -> Resource:
     return Resource.of(TypeUrl.ENDPOINTS, name, encode(_assignment(name, addresses)))
 
 
-def control_plane(gateway: Gateway) -> Resource:
-    """The control plane's REST API as a cluster."""
+def control_plane(gateway: Gateway) -> tuple[Resource, ...]:
+    """The control plane's REST API as a cluster, and where it is."""
     cluster = Cluster(
         name=names.API_CLUSTER,
-        type=ClusterDiscoveryType.STATIC,
+        type=ClusterDiscoveryType.EDS,
+        eds_cluster_config=ClusterEdsClusterConfig(eds_config=ADS),
         connect_timeout=seconds(1),
-        load_assignment=_assignment(names.API_CLUSTER, (gateway.api,)),
+        ignore_health_on_host_removal=True,
         typed_extension_protocol_options=_http1(gateway),
     )
-    return Resource.of(TypeUrl.CLUSTER, names.API_CLUSTER, encode(cluster))
+    return Resource.of(TypeUrl.CLUSTER, names.API_CLUSTER, encode(cluster)), control_planes(gateway.api)
+
+
+def control_planes(addresses: tuple[Address, ...]) -> Resource:
+    """Where the control planes answer; which of them does not matter."""
+    return endpoints(names.API_CLUSTER, addresses)
 
 
 def _assignment(name: str, addresses: tuple[Address, ...]) -> ClusterLoadAssignment:

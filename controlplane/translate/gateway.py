@@ -13,8 +13,8 @@ class Gateway:
 
     #: Where users connect.
     public: Address
-    #: Where Envoy reaches the control plane's REST API.
-    api: Address
+    #: Where Envoy reaches the control plane's REST API; of several control planes, all of them.
+    api: tuple[Address, ...]
     #: Answered at `/.well-known/databricks-config`; digits, because clients read it as a number.
     workspace_id: str = "1"
     #: Seconds that a prediction may take, its wait for a replica included.

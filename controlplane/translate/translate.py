@@ -28,7 +28,7 @@ class EndpointView:
 
 def translate_gateway(gateway: Gateway) -> tuple[Resource, ...]:
     """What is there without any endpoint: the listener, the control plane's cluster and its routes."""
-    return (clusters.control_plane(gateway), listeners.public(gateway), *routes.own_routes(gateway))
+    return (*clusters.control_plane(gateway), listeners.public(gateway), *routes.own_routes(gateway))
 
 
 def translate_endpoint(view: EndpointView, gateway: Gateway) -> tuple[Resource, ...]:

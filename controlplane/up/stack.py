@@ -84,7 +84,7 @@ class Stack:
             self._settings = replace(self._settings, port=free_port(self._settings))
             await asyncio.to_thread(check_registry, self._settings.mlflow_uri)
             if not self._settings.no_auth:
-                self._token = keys.load_or_make(self._settings.state_dir / "keys").admin_token
+                self._token = keys.load_or_make(Path(self._settings.keys_dir)).admin_token
             try:
                 self._start(binary)
                 starting = asyncio.create_task(self._until_ready())

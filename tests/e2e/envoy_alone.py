@@ -38,7 +38,7 @@ class EnvoyAlone:
         self.settings = Settings.read({}, state_dir=directory, port=port, envoy_concurrency=1)
         self.settings.run_dir.mkdir(parents=True, exist_ok=True)
         self.gateway = Gateway(
-            public=Address(host="127.0.0.1", port=port), api=Address(path=f"{directory}/api.sock"), **gateway
+            public=Address(host="127.0.0.1", port=port), api=(Address(path=f"{directory}/api.sock"),), **gateway
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)

@@ -28,7 +28,7 @@ from controlplane.translate.resource import TypeUrl
 from controlplane.watch import WatchedMap
 from tests.controlplane.rollout.builders import begin, empty, specs, split
 
-GATEWAY = Gateway(public=Address(host="127.0.0.1", port=8080), api=Address(path="/run/api.sock"))
+GATEWAY = Gateway(public=Address(host="127.0.0.1", port=8080), api=(Address(path="/run/api.sock"),))
 
 
 class ForgetfulStore(Store):

@@ -37,7 +37,9 @@ from controlplane.translate.resource import Resource
 from controlplane.translate.translate import translate_endpoint, translate_gateway
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-GATEWAY = Gateway(public=Address(host="127.0.0.1", port=8080), api=Address(path="/run/wye/api.sock"), jwks="<key set>")
+GATEWAY = Gateway(
+    public=Address(host="127.0.0.1", port=8080), api=(Address(path="/run/wye/api.sock"),), jwks="<key set>"
+)
 FILES = {
     "Cluster": "clusters.yaml",
     "ClusterLoadAssignment": "assignments.yaml",
