@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two test processes: most tests wait for other processes, and the machine that runs CI has two cores.
 TEST_PROCESSES ?= 2
 
-.PHONY: up test lint bench chaos clean help
+.PHONY: up test test-compose lint bench chaos clean help
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,6 +15,9 @@ up: $(VENV)/.installed ## Start everything with the demo endpoint; Ctrl-C stops 
 
 test: $(VENV)/.installed-dev ## Run every test that needs no container engine
 	$(BIN)/pytest -n $(TEST_PROCESSES)
+
+test-compose: $(VENV)/.installed-dev ## Build the images and test all of Wye in containers
+	$(BIN)/pytest tests/compose/checks.py --timeout 900
 
 lint: $(VENV)/.installed-dev ## Style, types and import contracts
 	$(BIN)/ruff check .
@@ -32,6 +35,12 @@ chaos: $(VENV)/.installed-dev ## Kill, cut, update and scale under load for MINU
 
 clean: ## Remove what was set up, not what was served
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# What the images are built with: the newest that pyproject.toml allows, until the next time.
+docker/versions.txt: pyproject.toml | $(BIN)/uv
+	(echo '# Every version that the images are built with. Made from pyproject.toml by `make docker/versions.txt`.'; \
+	  $(BIN)/uv pip compile --quiet --no-header --no-annotate --python-version 3.11 --extra postgres pyproject.toml) >$@.new
+	mv $@.new $@
 
 # uv installs in a quarter of pip's time; it comes from PyPI like everything else.
 $(BIN)/uv:

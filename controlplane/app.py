@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import signal
@@ -28,6 +29,7 @@ from controlplane.discovery.server import serve as serve_xds
 from controlplane.domain import Address, Endpoint, Problem, ProblemCode, ProblemError, Replica, Verdict
 from controlplane.domain.load import LoadReport
 from controlplane.domain.measurement import FleetView, LogKind
+from controlplane.files import write_private
 from controlplane.leadership import Leadership, note_envoys, publish_control_planes
 from controlplane.load_history import LoadHistory
 from controlplane.measurements import Envoys, FleetMeasurements, Measurements
@@ -305,13 +307,29 @@ def _replica_status(replica: Replica) -> dict[str, object]:
     }
 
 
+def introduce(settings: Settings) -> None:
+    """Where no `wye up` does it: show the admin's token when it is made, and let commands find Wye."""
+    directory = settings.state_dir / "keys"
+    token = ""
+    if not settings.no_auth:
+        first = not keys.made(directory)
+        token = keys.load_or_make(directory).admin_token
+        if first:
+            _log.info("the admin's token, shown once and kept in %s: %s", directory, token)
+    if settings.public_url:
+        found_by = {"url": settings.public_url, "token": token, "mlflow_uri": settings.mlflow_uri}
+        write_private(settings.state_dir / "wye.json", json.dumps(found_by, indent=2))
+
+
 def main() -> None:
     """Run the control plane with the environment's settings, logging to standard error."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
     try:
-        asyncio.run(run(Settings.read(os.environ)))
+        settings = Settings.read(os.environ)
+        introduce(settings)
+        asyncio.run(run(settings))
     except (StoreUnavailableError, ValueError) as error:
         sys.exit(str(error))  # one line for the user, who can act on it; a stack trace would not help
     except BaseExceptionGroup as group:

@@ -13,7 +13,7 @@ from controlplane.commands.lazy import LazyGroup
 HELP = """Serve MLflow models behind Envoy, with the REST API of Databricks Model Serving.
 
 \b
-Every command but `up` and `settings` talks to a running Wye, found by the first of:
+Every command but `up`, `worker-host` and `settings` talks to a running Wye, found by the first of:
   --url and --token          WYE_URL and WYE_TOKEN
   <state-dir>/wye.json       written by `wye up`; --state-dir or WYE_STATE_DIR, .wye by default
 
@@ -65,6 +65,10 @@ cli.register(
     "load",
     "controlplane.commands.load:load",
     "Load an endpoint through the public port, and report throughput, latencies, failures and the observed split.",
+)
+cli.register("demo", "controlplane.commands.demo:demo", "Register two small models and serve them at multi-model.")
+cli.register(
+    "worker-host", "controlplane.up.worker_host:worker_host", "Run the worker host alone, as a container does."
 )
 
 

@@ -14,6 +14,20 @@ from pathlib import Path
 #: Registered model → how its prediction differs, so that one can see who answered.
 MODELS = {"model-A": 1.0, "model-B": 2.0}
 EXPERIMENT = "wye-demo"
+#: What serves them, nine requests of ten by the one and one by the other.
+ENDPOINT = "multi-model"
+CONFIG = {
+    "served_entities": [
+        {"name": "current", "entity_name": "model-A", "entity_version": "1", "workload_size": "Small"},
+        {"name": "challenger", "entity_name": "model-B", "entity_version": "1", "workload_size": "Small"},
+    ],
+    "traffic_config": {
+        "routes": [
+            {"served_model_name": "current", "traffic_percentage": 90},
+            {"served_model_name": "challenger", "traffic_percentage": 10},
+        ]
+    },
+}
 #: A request that both models answer.
 EXAMPLE = {"dataframe_records": [{"x": 1.0, "y": 2.0}]}
 
@@ -24,11 +38,16 @@ def main() -> None:
     arguments.add_argument("registry")
     arguments.add_argument("artifacts", type=Path)
     given = arguments.parse_args()
+    prepare()
+    register(given.registry, given.artifacts)
+
+
+def prepare() -> None:
+    """Let MLflow be silent in this process."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     warnings.simplefilter("ignore")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    register(given.registry, given.artifacts)
 
 
 def register(registry: str, artifacts: Path) -> None:

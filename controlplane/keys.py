@@ -66,6 +66,11 @@ class Keys:
     signer: Signer = field(repr=False, compare=False)
 
 
+def made(directory: Path) -> bool:
+    """Whether `load_or_make` has made the keys in `directory` already."""
+    return (directory / "admin-token").exists()
+
+
 def load_or_make(directory: Path) -> Keys:
     """The keys in `directory`, made at the first call; raises OSError when it cannot be read or written."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

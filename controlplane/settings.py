@@ -31,6 +31,12 @@ class Settings:
     )
     host: str = _setting("127.0.0.1", "WYE_HOST", "address that the public port listens on")
     port: int = _setting(8080, "WYE_PORT", "the public port; 0 picks a free one")
+    public_url: str = _setting(
+        "",
+        "WYE_PUBLIC_URL",
+        "where a control plane that runs by itself writes down that commands beside it find Wye",
+        shown="wye.json is not written",
+    )
     no_auth: bool = _setting(False, "WYE_NO_AUTH", "serve without tokens; only on a loopback address")
     mlflow_uri: str = _setting(
         "",

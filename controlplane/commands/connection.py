@@ -22,6 +22,8 @@ class Connection:
     token: str = field(default="", repr=False)
     #: The file both were found in, for error messages; None when the user gave them.
     source: Path | None = None
+    #: The registry that this Wye asks, as the file says.
+    mlflow_uri: str = field(default="", repr=False)
 
     @property
     def loopback(self) -> bool:
@@ -56,11 +58,23 @@ def resolve(url: str | None, token: str | None, state_dir: Path) -> Connection:
     return recorded if given is None else Connection(recorded.url, given, recorded.source)
 
 
+def recorded_registry(state_dir: Path) -> str:
+    """The URI of the MLflow registry that the Wye of this state directory asks.
+
+    Raises Unreachable when no Wye is known.
+    """
+    connection = _recorded(state_dir)
+    if connection is None:
+        raise Unreachable("no running Wye found: start one with `wye up`, or give --mlflow-uri")
+    return connection.mlflow_uri
+
+
 def _recorded(state_dir: Path) -> Connection | None:
     path = state_dir / "wye.json"
     try:
         content = json.loads(path.read_bytes())
-        return Connection(_checked_url(content["url"]), _checked_token(content.get("token") or ""), path)
+        url, token = _checked_url(content["url"]), _checked_token(content.get("token") or "")
+        return Connection(url, token, path, str(content.get("mlflow_uri") or ""))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, click.UsageError) as error:

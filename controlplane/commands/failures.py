@@ -29,6 +29,7 @@ class Refused(Failure):
 
     def __init__(self, status: int, error_code: str, message: str, *, exit_code: int = 1) -> None:
         super().__init__(f"{message} ({error_code})", exit_code=exit_code, passing=status in PASSING)
+        self.error_code = error_code
 
 
 class Missing(Refused):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from controlplane.commands.client import Json
+from controlplane.commands.connection import resolve
 from controlplane.commands.output import Layout, write, write_json, write_table
 from controlplane.commands.session import Session, connected
 
@@ -81,6 +82,17 @@ def list_tokens(session: Session, mine: bool) -> None:
         for info in listed.get("token_infos", [])
     ]
     write_table(Layout(["ID", "USER", "GROUPS", "MADE", "EXPIRES", "COMMENT"]), rows)
+
+
+@tokens.command("admin")
+@connected
+def admin(session: Session) -> None:
+    """Print the admin's token, for those who may read Wye's state directory."""
+    token = resolve(None, None, session.state_dir).token
+    if session.as_json:
+        write_json({"token_value": token})
+    else:
+        write(token)
 
 
 @tokens.command("revoke")

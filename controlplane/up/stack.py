@@ -17,10 +17,10 @@ import httpx
 from rich.console import Console
 
 from controlplane import keys
-from controlplane.demo import EXAMPLE, MODELS
+from controlplane.demo import CONFIG, ENDPOINT, EXAMPLE, MODELS
 from controlplane.files import write_private
 from controlplane.settings import Settings
-from controlplane.up import envoy
+from controlplane.up import envoy, worker_host
 from controlplane.up.drain import drain
 from controlplane.up.preflight import (
     CannotStartError,
@@ -34,19 +34,6 @@ from controlplane.up.processes import Kept, Program, end_orphans, write_pids
 
 #: Seconds within which everything must answer, on a slow machine that imports MLflow for the first time.
 START_TIMEOUT = 120.0
-DEMO_ENDPOINT = "multi-model"
-DEMO_CONFIG = {
-    "served_entities": [
-        {"name": "current", "entity_name": "model-A", "entity_version": "1", "workload_size": "Small"},
-        {"name": "challenger", "entity_name": "model-B", "entity_version": "1", "workload_size": "Small"},
-    ],
-    "traffic_config": {
-        "routes": [
-            {"served_model_name": "current", "traffic_percentage": 90},
-            {"served_model_name": "challenger", "traffic_percentage": 10},
-        ]
-    },
-}
 
 
 class Stack:
@@ -108,26 +95,12 @@ class Stack:
         settings = self._settings
         bootstrap = envoy.write_bootstrap(settings)
         environment = {**os.environ, **settings.environment(), "PYTHONUNBUFFERED": "1"}
-        host = [sys.executable, "-m", "model_worker.host"]
-        host += ["--listen", settings.worker_host_address, "--socket-dir", str(settings.run_dir)]
-        host += ["--log-dir", str(settings.log_dir / "replicas"), "--stop-grace", str(settings.stop_grace)]
-        host += ["--environments", settings.environments, "--environments-dir", settings.environments_dir]
-        host += ["--artifacts-dir", settings.artifacts_dir]
-        host += ["--artifacts-megabytes", str(settings.artifacts_megabytes)]
-        host += ["--memory", settings.replica_memory, "--cpus", settings.replica_cpus]
-        host += ["--share-megabytes", str(settings.share_megabytes)]
-        host += ["--nice", str(settings.replica_nice)]
-        host += ["--queue", str(settings.queue), "--queue-seconds", str(settings.queue_seconds)]
-        host += ["--hang-after", str(settings.hang_after), "--load-timeout", str(settings.deploy_timeout)]
-        host += ["--request-timeout", str(settings.request_timeout), "--max-body", str(settings.max_body << 20)]
-        # A registry's `mlflow-artifacts:` URIs name no server; MLflow takes the one that it is told to track with.
-        fetching = {"MLFLOW_TRACKING_URI": settings.mlflow_uri}
         for name, command, added, patience in (
-            ("worker_host", host, fetching, settings.stop_grace + 2.0),
+            ("worker_host", worker_host.command(settings), worker_host.variables(settings), settings.stop_grace + 2.0),
             ("controlplane", [sys.executable, "-m", "controlplane"], {}, 15.0),
             ("envoy", envoy.command(binary, settings, bootstrap), {}, 10.0),
         ):
-            program = Program(name, command, environment | added, settings.log_dir / f"{name}.log", patience)
+            program = Program(name, command, {**environment, **added}, settings.log_dir / f"{name}.log", patience)
             self._kept[name] = Kept(program, self._processes_changed)
         for kept in self._kept.values():
             kept.start()
@@ -141,7 +114,7 @@ class Stack:
                 if demo:
                     async with self._step(f"Models {' and '.join(MODELS)} in the registry {self._settings.mlflow_uri}"):
                         await demo
-                    async with self._step(f"Endpoint {DEMO_ENDPOINT}"):
+                    async with self._step(f"Endpoint {ENDPOINT}"):
                         await self._create_demo(client)
             finally:
                 if demo and not demo.done():
@@ -180,19 +153,19 @@ class Stack:
             raise CannotStartError(f"The demo models cannot be registered in {self._settings.mlflow_uri}: {last[0]}")
 
     async def _create_demo(self, client: httpx.AsyncClient) -> None:
-        answer = await client.post("/api/2.0/serving-endpoints", json={"name": DEMO_ENDPOINT, "config": DEMO_CONFIG})
+        answer = await client.post("/api/2.0/serving-endpoints", json={"name": ENDPOINT, "config": CONFIG})
         if answer.status_code not in {200, 409}:  # 409: it is there since an earlier start, and stays as it is
-            raise CannotStartError(f"The endpoint {DEMO_ENDPOINT} cannot be created: {answer.text}")
+            raise CannotStartError(f"The endpoint {ENDPOINT} cannot be created: {answer.text}")
 
         async def settled() -> bool:
-            endpoint = (await client.get(f"/api/2.0/serving-endpoints/{DEMO_ENDPOINT}")).json()
+            endpoint = (await client.get(f"/api/2.0/serving-endpoints/{ENDPOINT}")).json()
             state = endpoint["state"]
             if state["config_update"] == "UPDATE_FAILED" and state["ready"] != "READY":
                 said = [e["state"]["deployment_state_message"] for e in endpoint["pending_config"]["served_entities"]]
-                raise CannotStartError(f"The endpoint {DEMO_ENDPOINT} failed: {' '.join(said)}")
+                raise CannotStartError(f"The endpoint {ENDPOINT} failed: {' '.join(said)}")
             return bool(state["ready"] == "READY" and state["config_update"] != "IN_PROGRESS")
 
-        await self._wait_for(settled, f"The endpoint {DEMO_ENDPOINT} does not become ready")
+        await self._wait_for(settled, f"The endpoint {ENDPOINT} does not become ready")
 
     async def _wait_for(self, condition: Callable[[], Awaitable[bool]], otherwise: str) -> None:
         deadline = time.monotonic() + START_TIMEOUT
@@ -248,7 +221,7 @@ class Stack:
             say("\nTry it:")
             say(
                 f"  curl {header}-H 'Content-Type: application/json' "
-                f"-d '{json.dumps(EXAMPLE)}' {self.url}/serving-endpoints/{DEMO_ENDPOINT}/invocations",
+                f"-d '{json.dumps(EXAMPLE)}' {self.url}/serving-endpoints/{ENDPOINT}/invocations",
                 markup=False,
             )
         say("\nCtrl-C stops it.")
