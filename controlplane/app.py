@@ -123,6 +123,7 @@ class _ControlPlane:
                 await xds.stop()
         finally:
             await asyncio.to_thread(api.close)
+            calls.close()
             await asyncio.to_thread(self._duty.close)
             await asyncio.to_thread(self._registry.close)
             self._envoys.close()

@@ -47,6 +47,10 @@ class PassedOn:
         given = None if environ.get("PATH_INFO") == HEALTH else self._passed_on(Request(environ))
         return (given or self._app)(environ, start)
 
+    def close(self) -> None:
+        """Let go of the others."""
+        self._others.close()
+
     def _passed_on(self, asked: Request) -> Response | None:
         """The answer of whoever acts; None when that is this control plane."""
         away: Address | None = None
@@ -76,6 +80,11 @@ class _Others:
     def __init__(self) -> None:
         self._clients: dict[Address, httpx.Client] = {}
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
 
     def prepared(self, asked: Request, where: Address) -> Callable[[], httpx.Response]:
         """The request, to be sent there by any thread."""

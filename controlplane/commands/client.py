@@ -108,6 +108,10 @@ class Client:
         """Revoke a token; answers when every Envoy refuses it."""
         return self._json("POST", "/api/2.0/token/delete", {"token_id": token_id})
 
+    def status(self) -> Json:
+        """What the control plane says of itself."""
+        return self._json("GET", "/api/2.0/wye/status")
+
     def query(self, name: str, content: bytes, content_type: str, model: str | None, patience: float) -> Prediction:
         """Predict with whichever model the split picks, or with `model`; waits `patience` seconds for the answer."""
         served = "" if model is None else f"/served-models/{_segment(model)}"

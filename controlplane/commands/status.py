@@ -60,6 +60,8 @@ def status(session: Session, name: str | None, watch: bool, interval: float) -> 
     if not watch:
         with session.client() as client:
             _show(session, _ask(client, name), name)
+            if name is None and not session.as_json:
+                _show_who_acts(client)
         return
     try:
         _watch(session, name, lambda: time.sleep(interval))
@@ -131,6 +133,17 @@ def _show(session: Session, answer: Json, name: str | None) -> None:
         write_table(STATUS, rows)
     else:
         click.echo(NOTHING, err=True)
+
+
+def _show_who_acts(client: Client) -> None:
+    """A line for people where there is a choice: which of several control planes acts."""
+    try:
+        planes = client.status().get("control_planes")
+    except Failure:
+        return  # not for everybody's eyes, or an older release
+    if isinstance(planes, list) and len(planes) > 1:
+        told = (f"{each['name']} {'acts' if each['acts'] else 'stands by'}" for each in planes)
+        click.echo(clean(f"Control planes: {', '.join(told)}"), err=True)
 
 
 def _watch(session: Session, name: str | None, pause: Callable[[], None]) -> None:

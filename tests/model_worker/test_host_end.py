@@ -149,3 +149,21 @@ def test_the_hosts_variables_stay_with_the_host(models: SavedModels) -> None:
         assert "MLFLOW_TRACKING_URI" not in seen
     finally:
         host.end()
+
+
+def test_a_control_plane_that_was_succeeded_is_not_obeyed() -> None:
+    """Whoever has a smaller epoch than another had is told so, and all are told of the greater one."""
+    host = RunningHost()
+    try:
+        former, successor = host.control(), host.control()
+        former.say(type="acting", epoch=1)
+        assert former.hear() == {"type": "acting", "epoch": 1}
+        successor.say(type="acting", epoch=2)
+        assert former.hear() == {"type": "acting", "epoch": 2}
+        former.say(type="start", epoch=1, spec={"id": "r", "artifact_uri": "/no/such/model"})
+        assert former.hear() == {"type": "acting", "epoch": 2}
+        former.say(type="start", spec={"id": "r", "artifact_uri": "/no/such/model"})
+        assert former.hear() == {"type": "acting", "epoch": 2}
+        assert host.control().hello["replicas"] == []
+    finally:
+        host.end()

@@ -53,6 +53,22 @@ async def test_nobody_is_connected() -> None:
 
 
 @asynchronous
+async def test_envoys_of_a_former_control_plane_are_waited_for() -> None:
+    """Until they are back they count as lost, as if they had been ours; another's presence does not speak for them."""
+    async with world(*BUNDLE) as it:
+        await connected(it)
+        it.hub.expect({"envoy-1", "envoy-2"})
+        assert it.hub.present == {"envoy-1", "envoy-2"}
+        assert it.hub.applied({}).done
+        assert it.hub.applied({}, include_lost=True).waiting == ("envoy-2: has not come back yet",)
+        await connected(it, "envoy-2")
+        assert it.hub.applied({}, include_lost=True).done
+        it.hub.expect({"envoy-3"})
+        it.hub.forget("envoy-3")
+        assert it.hub.applied({}, include_lost=True).done
+
+
+@asynchronous
 async def test_who_waits_for_what() -> None:
     """A verdict names each Envoy and each thing it has not acknowledged, and why."""
     async with world(*BUNDLE) as it:
