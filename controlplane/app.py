@@ -44,7 +44,7 @@ from controlplane.rollout.supervisor import Supervisor
 from controlplane.runtimes import OutOfReachError
 from controlplane.runtimes.process import ProcessRuntime
 from controlplane.sampling import Sampler
-from controlplane.settings import Settings
+from controlplane.settings import OFF, Settings
 from controlplane.store import DeposedError, Endpoints, Lease, Peer, Secrets, Store, StoreUnavailableError, Tokens
 from controlplane.translate import names
 from controlplane.translate.gateway import Gateway
@@ -293,6 +293,9 @@ def gateway(settings: Settings) -> Gateway:
         upstream_idle=min(60.0, settings.scale_to_zero_after / 2),
         max_body=settings.max_body << 20,
         jwks="" if settings.no_auth else keys.load_or_make(Path(settings.keys_dir)).jwks,
+        access_log="" if settings.access_log == OFF else settings.access_log,
+        otlp=settings.otlp_endpoint,
+        trace_percent=settings.trace_percent,
     )
 
 

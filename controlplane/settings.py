@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 #: A Unix socket's path may have 107 bytes; the names under the run directory need up to this many of them.
 _LONGEST_SOCKET_NAME = 40
 
 
+#: An access log that is not written.
+OFF = "off"
 _ENVIRONMENTS = ("auto", "local", "uv")
 
 
@@ -176,6 +179,27 @@ class Settings:
     replica_nice: int = _setting(
         0, "WYE_REPLICA_NICE", "how far replicas stand back for other programs, as for the command nice"
     )
+    access_log: str = _setting(
+        "",
+        "WYE_ACCESS_LOG",
+        "where Envoy writes a line of JSON for each request: a file, `stdout` (Envoy's own), or `off`",
+        shown="<state-dir>/logs/access.log of `wye up`, else off",
+    )
+    access_log_megabytes: int = _setting(
+        64, "WYE_ACCESS_LOG_MEGABYTES", "size at which `wye up` puts the access log aside, as access.log.1", unit="MB"
+    )
+    otlp_endpoint: str = _setting(
+        "",
+        "WYE_OTLP_ENDPOINT",
+        "OpenTelemetry collector that traces are sent to by OTLP over HTTP, such as http://localhost:4318",
+        shown="none: there are no traces",
+    )
+    trace_percent: float = _setting(
+        100.0,
+        "WYE_TRACE_PERCENT",
+        "share of the requests that are traced, if their callers do not say",
+        unit="per cent",
+    )
     api_threads: int = _setting(16, "WYE_API_THREADS", "threads that answer the REST API")
 
     @classmethod
@@ -191,6 +215,8 @@ class Settings:
                 values[each.name] = given[each.name]
             elif environment.get(variable):
                 values[each.name] = _convert(variable, environment[variable], each.default)
+        if "otlp_endpoint" in values:
+            values["otlp_endpoint"] = values["otlp_endpoint"].rstrip("/")
         values["state_dir"] = Path(values.get("state_dir", cls.state_dir)).absolute()
         if not values.get("mlflow_uri"):
             values["mlflow_uri"] = environment.get("MLFLOW_TRACKING_URI", "")
@@ -199,6 +225,12 @@ class Settings:
             if re.fullmatch(r"\d+(,\d+,\d+)?", getattr(read, name)) is None:
                 variable = next(each.metadata["variable"] for each in fields(cls) if each.name == name)
                 raise ValueError(f"{variable}={getattr(read, name)!r}: say one number, or three: Small,Medium,Large.")
+        if read.otlp_endpoint and not _is_collector(read.otlp_endpoint):
+            raise ValueError(
+                f"WYE_OTLP_ENDPOINT={read.otlp_endpoint!r}: say http://<host>:<port>; TLS is a local collector's task."
+            )
+        if not 0 <= read.trace_percent <= 100:
+            raise ValueError(f"WYE_TRACE_PERCENT={read.trace_percent:g} is not from 0 to 100.")
         if read.environments not in _ENVIRONMENTS:
             raise ValueError(f"WYE_ENVIRONMENTS={read.environments!r}: say {', '.join(_ENVIRONMENTS)}.")
         return read
@@ -262,6 +294,14 @@ def described() -> list[dict[str, str]]:
         }
         for each in fields(Settings)
     ]
+
+
+def _is_collector(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "http" and bool(parts.hostname) and parts.port != 0 and not parts.query + parts.fragment
+    except ValueError:
+        return False
 
 
 def _convert(variable: str, text: str, default: Any) -> Any:

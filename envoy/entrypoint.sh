@@ -36,4 +36,5 @@ END")
 
 # Envoy's number 0 would be one thread; here as in `wye up` it is one per core.
 [ "${WYE_ENVOY_CONCURRENCY:-0}" = 0 ] || set -- --concurrency "$WYE_ENVOY_CONCURRENCY" "$@"
-exec "${ENVOY:-envoy}" --config-yaml "$bootstrap" --log-level warning --drain-time-s 5 --disable-hot-restart "$@"
+exec "${ENVOY:-envoy}" --config-yaml "$bootstrap" --log-level warning --drain-time-s 5 --disable-hot-restart \
+  --file-flush-interval-msec 1000 "$@"

@@ -85,6 +85,8 @@ class Options:
     #: What a replica may take, by size of workload.
     allowances: Mapping[str, Allowance] = field(default_factory=lambda: allowances(_NO_LIMIT, _NO_LIMIT))
     nice: int = 0
+    #: Where replicas send their spans; "": nowhere.
+    collector: str = ""
     limits: Limits = field(default_factory=Limits)
     patience: Patience = field(default_factory=Patience)
 
@@ -126,6 +128,7 @@ class Host:
             allowances=options.allowances,
             processors=Processors(),
             nice=options.nice,
+            collector=options.collector,
             patience=options.patience,
             orphanage=str(orphans),
         )
@@ -446,6 +449,7 @@ def parse(arguments: list[str] | None) -> Options:
     )
     parser.add_argument("--cpus", type=by_size, default=_NO_LIMIT, help=f"processors likewise: {sizes}; 0 is all")
     parser.add_argument("--nice", type=int, default=0, help="added to the niceness of replicas")
+    parser.add_argument("--collector", default="", help="URL of an OpenTelemetry collector for the replicas' spans")
     parser.add_argument("--threads", type=int, default=defaults.threads, help="requests in one model at once")
     queue = defaults.queue
     parser.add_argument("--queue", type=int, default=queue.requests, help="requests that a replica takes in any case")
@@ -473,6 +477,7 @@ def parse(arguments: list[str] | None) -> Options:
         stop_grace=given.stop_grace,
         allowances=allowances(given.memory, given.cpus),
         nice=given.nice,
+        collector=given.collector,
         limits=Limits(
             orphan_grace=given.orphan_grace,
             max_body=given.max_body,

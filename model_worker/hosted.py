@@ -66,6 +66,8 @@ class Surroundings:
     processors: Processors
     #: Added to every replica's niceness.
     nice: int = 0
+    #: Where replicas send their spans; "": nowhere.
+    collector: str = ""
     patience: Patience = field(default_factory=Patience)
     #: Where replicas look for a new host when this one has died.
     orphanage: str = ""
@@ -344,6 +346,7 @@ class HostedReplica:
             identity=identity(spec, self._name, self._state.attempt, self._directory),
             processors=until_it_ended.enter_context(around.processors.some(self._allowance.cpus)),
             nice=around.nice,
+            collector=around.collector,
         )
         self._update(message="loading model")
         return task, await until_it_ended.enter_async_context(around.templates.of(task, server, log))

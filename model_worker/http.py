@@ -22,6 +22,7 @@ from model_worker import codec
 from model_worker.batch import Item
 from model_worker.codec import OutputError
 from model_worker.service import Reply, Service, Ticket, problem
+from model_worker.traces import Parent, Traces, parent
 
 #: Bytes of a request's line and headers.
 _MAX_HEAD = 64 * 1024
@@ -67,13 +68,15 @@ class _Request:
     keep_alive: bool = True
     body: list[bytes] = field(default_factory=list)
     size: int = 0
+    parent: Parent | None = None
 
 
 class Server:
     """Accepts on one listening socket; `start` returns when it listens, `finish` when all is answered."""
 
-    def __init__(self, service: Service, bounds: Bounds) -> None:
+    def __init__(self, service: Service, bounds: Bounds, traces: Traces | None = None) -> None:
         self.service = service
+        self.traces = traces
         self.bounds = bounds
         self.connections: set[Connection] = set()
         #: Streams under way; a task that nobody holds may be collected.
@@ -121,12 +124,13 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         *("_began", "_bounds", "_busy", "_closing", "_head", "_item", "_parser", "_reading", "_request"),
-        *("_server", "_service", "_state", "_transport", "_waiting", "_writable", "deadline"),
+        *("_server", "_service", "_state", "_traces", "_transport", "_waiting", "_writable", "deadline"),
     )
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._service = server.service
+        self._traces = server.traces
         self._bounds = server.bounds
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
@@ -228,6 +232,9 @@ class Connection(asyncio.Protocol):
         elif length == 14:
             if name.lower() == b"content-length" and value is not None and value.isdigit():
                 self._request.length = int(value)
+        elif length == 11:
+            if self._traces is not None and value is not None and name.lower() == b"traceparent":
+                self._request.parent = parent(value)
         elif length == 6:
             lower = name.lower()
             if lower == b"accept":
@@ -315,6 +322,8 @@ class Connection(asyncio.Protocol):
             self._server.streams.add(task)
             task.add_done_callback(self._server.streams.discard)
             return
+        if request.parent is not None and self._traces is not None:
+            self._traces.answered(request.parent, reply.status, reply.times)
         closing = not request.keep_alive or self._server.finishing
         body = reply.body
         head = f"{reply.content_type}\r\ncontent-length: {len(body)}\r\n"
@@ -378,6 +387,8 @@ class Connection(asyncio.Protocol):
         finally:
             await loop.run_in_executor(executor, _close, pieces)
         self._write(b"0\r\n\r\n")
+        if request.parent is not None and self._traces is not None:
+            self._traces.answered(request.parent, 200, None)
         self._done(closing=not request.keep_alive or self._server.finishing)
 
     def _chunk(self, data: bytes) -> None:

@@ -34,6 +34,7 @@ from model_worker.orphan import Fate, find_host
 from model_worker.output import flush, report, take_output
 from model_worker.service import Service
 from model_worker.task import Report, Task
+from model_worker.traces import Traces
 
 #: Seconds that an orphan may take to answer what it has in hand.
 _ORPHAN_FINISH = 10.0
@@ -130,7 +131,8 @@ async def _serve(
         queue=queue,
         pulse=heart,
     )
-    server = Server(service, Bounds(limits.max_body, limits.keep_alive))
+    traces = Traces(task.collector, task.title) if task.collector else None
+    server = Server(service, Bounds(limits.max_body, limits.keep_alive), traces)
     _beat(heart, loop)
     await server.start(listener, BACKLOG)
     improving = asyncio.create_task(_improve(service, model, wish, task), name="fast path")
@@ -138,6 +140,8 @@ async def _serve(
     improving.cancel()
     await _accept_the_queued(listener)
     await server.finish()
+    if traces is not None:
+        await asyncio.to_thread(traces.close)
 
 
 def _beat(heart: pulse.Pulse, loop: asyncio.AbstractEventLoop) -> None:

@@ -49,6 +49,8 @@ class Task:
     processors: tuple[int, ...] = ()
     #: Added to its niceness: the higher, the more others go before it.
     nice: int = 0
+    #: Where spans of its requests are sent (OTLP over HTTP); "": nowhere.
+    collector: str = ""
 
     def to_json(self) -> str:
         """The task as it travels to the fork server."""

@@ -31,3 +31,9 @@ class Gateway:
     max_body: int = 16 * 1024 * 1024
     #: JSON Web Key Set that tokens are verified with; "" switches authentication off.
     jwks: str = ""
+    #: The file that Envoy writes its access log to, `stdout`, or "" for none.
+    access_log: str = ""
+    #: URL of an OpenTelemetry collector (OTLP over HTTP), without a slash at its end; "": there are no traces.
+    otlp: str = ""
+    #: Per cent of the requests that are traced, of those whose caller has not decided it.
+    trace_percent: float = 100.0

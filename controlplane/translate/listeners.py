@@ -16,7 +16,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     ScopedRoutesScopeKeyBuilderFragmentBuilderHeaderValueExtractor,
 )
 
-from controlplane.translate import authentication, limits, names, openai, permissions
+from controlplane.translate import access_log, authentication, limits, names, openai, permissions, tracing
 from controlplane.translate.errors import local_replies
 from controlplane.translate.gateway import Gateway
 from controlplane.translate.messages import ADS, address, pack, resource, seconds
@@ -66,6 +66,8 @@ def _http_connection_manager(gateway: Gateway) -> HttpConnectionManager:
         merge_slashes=True,
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.REJECT_REQUEST,
         local_reply_config=local_replies(),
+        access_log=access_log.loggers(gateway),
+        tracing=tracing.tracing(gateway),
     )
 
 

@@ -75,7 +75,7 @@ def is_post() -> HeaderMatcher:
 def error_body(code: str, message: str) -> SubstitutionFormatString:
     """An error answer made by Envoy, in the shape of the API's own; `%…%` in `message` is substituted and escaped."""
     return SubstitutionFormatString(
-        json_format=_struct(
+        json_format=struct(
             {
                 "error_code": code,
                 "message": message,
@@ -97,7 +97,8 @@ def literal(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _struct(values: dict[str, Json]) -> Struct:
+def struct(values: dict[str, Json]) -> Struct:
+    """A JSON object."""
     return Struct(fields={key: _value(value) for key, value in values.items()})
 
 
@@ -111,5 +112,5 @@ def _value(value: Json) -> Value:
     if isinstance(value, str):
         return Value(string_value=value)
     if isinstance(value, dict):
-        return Value(struct_value=_struct(value))
+        return Value(struct_value=struct(value))
     return Value(list_value=ListValue(values=[_value(item) for item in cast("list[Json]", value)]))

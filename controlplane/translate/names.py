@@ -10,6 +10,8 @@ from controlplane.domain import Deployment
 LISTENER = "public"
 #: The control plane itself, as an upstream of Envoy.
 API_CLUSTER = "wye-api"
+#: The collector of traces, where there is one.
+OTLP_CLUSTER = "otlp-collector"
 #: Routes of `/api/2.0/…`.
 API_ROUTES = "control-plane"
 #: Routes of `/.well-known/databricks-config`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.domain import Address, Audience, Deployment, RateLimit
-from controlplane.translate import clusters, listeners, names, routes
+from controlplane.translate import clusters, listeners, names, routes, tracing
 from controlplane.translate.gateway import Gateway
 from controlplane.translate.resource import Resource
 
@@ -28,7 +28,12 @@ class EndpointView:
 
 def translate_gateway(gateway: Gateway) -> tuple[Resource, ...]:
     """What is there without any endpoint: the listener, the control plane's cluster and its routes."""
-    return (*clusters.control_plane(gateway), listeners.public(gateway), *routes.own_routes(gateway))
+    return (
+        *clusters.control_plane(gateway),
+        *tracing.clusters(gateway),
+        listeners.public(gateway),
+        *routes.own_routes(gateway),
+    )
 
 
 def translate_endpoint(view: EndpointView, gateway: Gateway) -> tuple[Resource, ...]:

@@ -42,6 +42,7 @@ def command(binary: str, settings: Settings, bootstrap: Path) -> list[str]:
         *("-c", str(bootstrap)),
         *("--log-level", "warning"),
         *("--drain-time-s", "5"),
+        *("--file-flush-interval-msec", "1000"),  # of the access log; who looks at it waits no ten seconds
         "--disable-hot-restart",
         *concurrency,
     ]

@@ -19,8 +19,10 @@ from rich.console import Console
 from controlplane import keys
 from controlplane.demo import CONFIG, ENDPOINT, EXAMPLE, MODELS
 from controlplane.files import write_private
-from controlplane.settings import Settings
+from controlplane.settings import OFF, Settings
+from controlplane.translate.access_log import STDOUT
 from controlplane.up import envoy, worker_host
+from controlplane.up.access_log import keep_small
 from controlplane.up.drain import drain
 from controlplane.up.preflight import (
     CannotStartError,
@@ -68,10 +70,12 @@ class Stack:
         with hold_state_dir(self._settings):
             end_orphans(self._pids_file)
             self._wye_json.unlink(missing_ok=True)
-            self._settings = replace(self._settings, port=free_port(self._settings))
+            access_log = self._settings.access_log or str(self._settings.log_dir / "access.log")
+            self._settings = replace(self._settings, port=free_port(self._settings), access_log=access_log)
             await asyncio.to_thread(check_registry, self._settings.mlflow_uri)
             if not self._settings.no_auth:
                 self._token = keys.load_or_make(Path(self._settings.keys_dir)).admin_token
+            tidying = asyncio.create_task(self._tidy(), name="access log")
             try:
                 self._start(binary)
                 starting = asyncio.create_task(self._until_ready())
@@ -87,6 +91,7 @@ class Stack:
                     starting.cancel()
                     await asyncio.gather(starting, return_exceptions=True)
             finally:
+                tidying.cancel()
                 await self._stop()
 
     # Starting
@@ -225,6 +230,18 @@ class Stack:
                 markup=False,
             )
         say("\nCtrl-C stops it.")
+
+    async def _tidy(self) -> None:
+        """Keep the access log from filling the disk."""
+        if self._settings.access_log in {OFF, STDOUT}:
+            return
+
+        def reopen() -> None:
+            envoy = self._kept["envoy"].process
+            if envoy is not None and envoy.returncode is None:
+                envoy.send_signal(signal.SIGUSR1)
+
+        await keep_small(Path(self._settings.access_log), self._settings.access_log_megabytes << 20, reopen)
 
     # Stopping
 

@@ -25,7 +25,7 @@ def command(settings: Settings) -> list[str]:
     host += ["--artifacts-megabytes", str(settings.artifacts_megabytes)]
     host += ["--memory", settings.replica_memory, "--cpus", settings.replica_cpus]
     host += ["--share-megabytes", str(settings.share_megabytes)]
-    host += ["--nice", str(settings.replica_nice)]
+    host += ["--nice", str(settings.replica_nice), "--collector", settings.otlp_endpoint]
     host += ["--queue", str(settings.queue), "--queue-seconds", str(settings.queue_seconds)]
     host += ["--hang-after", str(settings.hang_after), "--load-timeout", str(settings.deploy_timeout)]
     host += ["--request-timeout", str(settings.request_timeout), "--max-body", str(settings.max_body << 20)]

@@ -1,13 +1,18 @@
-"""What operators see of a running Wye: metrics and load tests."""
+"""What operators see of a running Wye: metrics, load tests, the access log, traces."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.e2e.collector import Collector, Span
 from tests.e2e.wye import EXAMPLE, Wye, config, until
 
 
@@ -58,3 +63,81 @@ def test_a_load_test_finds_the_split_that_was_asked_for(wye: Wye) -> None:
         "b": True,
     }
     assert {each["name"] for each in found["phases"]} == {"parse", "queue", "predict", "serialize", "rest"}
+
+
+def logged(log: Path, request_id: str) -> dict[str, object]:
+    """The line of the access log about that request, once it is written."""
+
+    def line() -> dict[str, object] | None:
+        lines = map(json.loads, log.read_text().splitlines()) if log.exists() else []
+        return next((each for each in lines if each["request_id"] == request_id), None)
+
+    return until(line, what=f"{request_id} is in {log}")
+
+
+def test_the_access_log_tells_where_the_time_went(wye: Wye) -> None:
+    """One JSON object a request with typed values: who, what, which replica, and phases that add up."""
+    log = wye.state_dir / "logs" / "access.log"
+    wye.create("logged", config({"a": 100}, a="linear/1"))
+    path = "/serving-endpoints/logged/invocations"
+    assert wye.client.post(path, json=EXAMPLE, headers={"x-request-id": "log-1"}).status_code == 200
+    assert wye.client.post(path, headers={"x-request-id": "log-2", "authorization": "Bearer no"}).status_code == 401
+    line = logged(log, "log-1")
+    assert {key: line[key] for key in ("method", "path", "status", "served", "served_model", "user", "attempts")} == {
+        "method": "POST",
+        "path": path,
+        "status": 200,
+        "served": "logged/a",
+        "served_model": "a",
+        "user": "admin",
+        "attempts": 1,
+    }
+    assert "predict;dur=" in str(line["server_timing"])
+    phases = [line[f"{name}_us"] for name in ("receive", "forward", "replica", "answer")]
+    assert all(isinstance(each, int) for each in phases)
+    assert abs(sum(phases) - line["total_us"]) <= 0.1 * line["total_us"] + 10  # type: ignore[arg-type,operator]
+    refused = logged(log, "log-2")
+    assert (refused["status"], refused["replica"]) == (401, None)
+    assert wye.token not in log.read_text()
+
+
+def test_a_log_that_is_put_aside_is_begun_anew(wye: Wye) -> None:
+    """As `wye up` does with a large one, and logrotate could: move it, tell Envoy by SIGUSR1."""
+    log = wye.state_dir / "logs" / "access.log"
+    until(log.exists)
+    os.replace(log, log.with_name("access.log.1"))
+    os.kill(wye.pid("envoy"), signal.SIGUSR1)
+    assert wye.client.get("/.well-known/databricks-config", headers={"x-request-id": "log-3"}).status_code == 200
+    assert logged(log, "log-3")["status"] == 200
+
+
+def test_a_trace_goes_from_the_caller_through_envoy_to_the_phases_of_the_replica(start: Callable[..., Wye]) -> None:
+    """A real OTLP receiver gets Envoy's spans (protobuf) and the replica's (JSON), one below the other."""
+    trace, caller = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    with Collector() as collector:
+        wye = start(WYE_OTLP_ENDPOINT=collector.url)
+        wye.create("traced", config({"a": 100}, a="linear/1"))
+        path = "/serving-endpoints/traced/invocations"
+        answer = wye.client.post(path, json=EXAMPLE, headers={"traceparent": f"00-{trace}-{caller}-01"})
+        assert answer.status_code == 200, answer.text
+        not_sampled = trace[::-1]
+        wye.client.post(path, json=EXAMPLE, headers={"traceparent": f"00-{not_sampled}-{caller}-00"})
+
+        def all_there() -> list[Span] | None:
+            found = [each for each in collector.spans if each.trace == trace]
+            return found if len(found) >= 7 else None
+
+        spans = until(all_there, 60, "seven spans arrive")
+        wye.stop()
+        assert not [each for each in collector.spans if each.trace == not_sampled]
+    by_parent: dict[str, list[Span]] = {}
+    for span in spans:
+        by_parent.setdefault(span.parent, []).append(span)
+    (request,) = by_parent[caller]
+    assert (request.service, request.name) == ("wye-envoy", f"POST {path}")
+    assert request.tags["wye.served_model"] == "a"
+    (upstream,) = by_parent[request.id]
+    (served,) = by_parent[upstream.id]
+    assert (served.service, served.tags["wye.endpoint"]) == ("wye-worker", "traced")
+    assert [each.name for each in by_parent[served.id]] == ["parse", "queue", "predict", "serialize"]
+    assert len(spans) == 7
