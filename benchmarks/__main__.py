@@ -21,6 +21,8 @@ NAMES = (
     "memory",
     "auth_overhead",
     "cold_start",
+    "idle_fleet",
+    "step_load",
     "overload",
 )
 

@@ -217,7 +217,7 @@ class Chaos:
             process = psutil.Process(ready[victim])
             event = self._note("kill -9 of a replica", f"{victim} of {name}", name)
             process.kill()
-            while alive(process):
+            while not _has_let_go(process):
                 time.sleep(0.001)
             event.gone = time.monotonic() - self._began
 
@@ -322,7 +322,7 @@ class Chaos:
             words = ""
             try:
                 streams = streams or await asyncio.open_connection(where.hostname, where.port)
-                words = await asyncio.wait_for(_exchange(*streams, request), 60)
+                words = await asyncio.wait_for(exchange(*streams, request), 60)
             except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
                 words = repr(error)
                 if streams:
@@ -341,7 +341,16 @@ class Chaos:
             streams[1].close()
 
 
-async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> str:
+def _has_let_go(process: psutil.Process) -> bool:
+    """True when no thread of the process is left that could hold its connections open; whether it was reaped does not matter."""
+    if not alive(process):
+        with contextlib.suppress(OSError):
+            return len(os.listdir(f"/proc/{process.pid}/task")) <= 1
+        return True
+    return False
+
+
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> str:
     """ "" when the answer is 200, else the answer."""
     writer.write(request)
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def lines(title: str, across: str, panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> str:
+def lines(
+    title: str, across: str, panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], marker: str = "o"
+) -> str:
     """A panel for each figure, a line for each contender, the first of them ours; "" without matplotlib."""
     try:
         import matplotlib as mpl
@@ -21,12 +23,13 @@ def lines(title: str, across: str, panels: Mapping[str, Mapping[str, Sequence[tu
     for panel, (name, contenders) in zip(drawn, panels.items(), strict=True):
         for number, (contender, points) in enumerate(contenders.items()):
             colour = "#1a7f5a" if number == 0 else ("#9aa5b1", "#c98a3d", "#7a6fb0")[(number - 1) % 3]
-            panel.plot(*zip(*points, strict=True), marker="o", label=contender, color=colour)
+            panel.plot(*zip(*points, strict=True), marker=marker, label=contender, color=colour)
         panel.set_title(name, loc="left", fontsize=10)
         panel.set_xlabel(across, fontsize=9)
         panel.set_ylim(bottom=0)
         panel.spines[["top", "right"]].set_visible(False)
-    drawn[0].legend(fontsize=8, frameon=False)
+    if any(len(contenders) > 1 for contenders in panels.values()):
+        drawn[0].legend(fontsize=8, frameon=False)
     return _svg(plt, figure, title)
 
 
