@@ -21,11 +21,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden from what the code gives now")
 
 
+# Before MLflow is imported: a test run is nobody's usage statistics.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+#: Where the tests of a module share what takes seconds to make: a running Wye, a worker host, an MLflow registry.
+SHARING = ("tests/e2e/", "tests/model_worker/", "tests/controlplane/bundle/", "tests/controlplane/registry/")
+
+
 class ByModule(LoadScopeScheduling):
-    """Deals out the tests of a running Wye module by module, as each starts what its tests share; others one by one."""
+    """Deals out tests module by module where what they share would else be made in each process, others one by one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid.partition("::")[0] if nodeid.startswith("tests/e2e/") else nodeid
+        return nodeid.partition("::")[0] if nodeid.startswith(SHARING) else nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByModule:

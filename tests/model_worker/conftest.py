@@ -14,10 +14,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> SavedModels:
     return SavedModels(tmp_path_factory.mktemp("models"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def host() -> Iterator[RunningHost]:
-    """A host that the tests of a module share, because its fork server takes seconds to import everything."""
-    running = RunningHost()
+    """A host that tests share, because its fork server takes seconds to import everything."""
+    running = RunningHost(variables={"HOST_SECRET": "hush", "MLFLOW_TRACKING_URI": "sqlite:////tmp/none.db"})
     yield running
     running.end()
 

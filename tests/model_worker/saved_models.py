@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Before MLflow is imported: a test run is nobody's usage statistics.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # As in a replica; two OpenMP threads on two busy cores wait for each other for seconds.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -76,18 +76,18 @@ def test_a_returning_control_plane_finds_its_replicas(host: RunningHost, models:
 
     async def scenario() -> None:
         async with control_plane(host) as (first, fleet):
-            await first.start(spec("r", models("linear")))
-            before = await until(fleet, "r", is_ready)
+            await first.start(spec("adopted", models("linear")))
+            before = await until(fleet, "adopted", is_ready)
         async with control_plane(host) as (second, fleet):
-            after = fleet.get("r")
+            after = fleet.get("adopted")
             assert after == before
             assert after is not None
             assert after.deployment == DEPLOYMENT
             assert after.address is not None
             assert await asyncio.to_thread(predict, {"address": {"path": after.address.path}}, ROW)
-            assert await second.logs("r", 10) == "--- multi-model/current (model-A 1), attempt 1"
-            await second.stop("r", 5)
-            await until(fleet, "r", is_gone)
+            assert await second.logs("adopted", 10) == "--- multi-model/current (model-A 1), attempt 1"
+            await second.stop("adopted", 5)
+            await until(fleet, "adopted", is_gone)
 
     asyncio.run(scenario())
 

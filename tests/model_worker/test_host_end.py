@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 
-from tests.model_worker.hosting import RunningHost, call, connection, predict, wait_until
+from tests.model_worker.hosting import ROOT, Control, RunningHost, call, connection, predict, wait_until
 from tests.model_worker.saved_models import SavedModels
 
 ROW = {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]]}}
@@ -105,23 +107,14 @@ def test_a_host_ends_while_its_fork_server_imports() -> None:
     host.end()
 
 
-def test_a_second_host_at_the_same_address_says_so(models: SavedModels) -> None:
+def test_a_second_host_at_the_same_address_says_so(host: RunningHost, control: Control) -> None:
     """One host to an address: the second ends with a clear line, and the first does not notice."""
-    host = RunningHost()
-    try:
-        import subprocess
-        import sys
-
-        from tests.model_worker.hosting import ROOT
-
-        command = [sys.executable, "-m", "model_worker.host", "--listen", f"unix:{host.address}"]
-        command += ["--socket-dir", str(host.sockets), "--log-dir", str(host.directory / "l2")]
-        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-        assert second.returncode == 1
-        assert second.stderr == f"worker host: another worker host listens at {host.address} already\n"
-        assert host.control().hello["replicas"] == []
-    finally:
-        host.end()
+    command = [sys.executable, "-m", "model_worker.host", "--listen", f"unix:{host.address}"]
+    command += ["--socket-dir", str(host.sockets), "--log-dir", str(host.directory / "l2")]
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert second.returncode == 1
+    assert second.stderr == f"worker host: another worker host listens at {host.address} already\n"
+    assert control.logs("nobody") == ""
 
 
 def test_replicas_may_listen_on_ports(models: SavedModels) -> None:
@@ -139,16 +132,12 @@ def test_replicas_may_listen_on_ports(models: SavedModels) -> None:
         host.end()
 
 
-def test_the_hosts_variables_stay_with_the_host(models: SavedModels) -> None:
+def test_the_hosts_variables_stay_with_the_host(control: Control, models: SavedModels) -> None:
     """Not even /proc shows a model what the host's environment holds."""
-    host = RunningHost(variables={"HOST_SECRET": "hush", "MLFLOW_TRACKING_URI": "sqlite:////tmp/none.db"})
-    try:
-        model = models.code("spy", body="return [open('/proc/self/environ').read() + str(dict(os.environ))]")
-        seen = predict(host.control().ready("r", model), {"inputs": [1]})[0]
-        assert "hush" not in seen
-        assert "MLFLOW_TRACKING_URI" not in seen
-    finally:
-        host.end()
+    model = models.code("spy", body="return [open('/proc/self/environ').read() + str(dict(os.environ))]")
+    seen = predict(control.ready("r", model), {"inputs": [1]})[0]
+    assert "hush" not in seen
+    assert "MLFLOW_TRACKING_URI" not in seen
 
 
 def test_a_control_plane_that_was_succeeded_is_not_obeyed() -> None:

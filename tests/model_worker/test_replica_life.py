@@ -53,11 +53,17 @@ def test_requests_in_flight_are_answered_when_it_is_stopped(control: Control, mo
     """Twenty requests that a replica has, most of them still waiting for their turn, are all answered after the stop."""
     slow = models.code("slow", body="open('begun', 'a').write('x'); time.sleep(0.2); return [1]")
     state = control.ready("r", slow)
-    begun = os.path.join(psutil.Process(state["pid"]).cwd(), "begun")
+    replica = psutil.Process(state["pid"])
+    begun = os.path.join(replica.cwd(), "begun")
+
+    def connected() -> int:
+        return sum(each.laddr == state["address"]["path"] for each in replica.net_connections("unix"))
+
+    listening = connected()
     with ThreadPoolExecutor(20) as clients:
         answers = [clients.submit(predict, state, {"inputs": [1]}) for _ in range(20)]
         wait_until(lambda: os.path.exists(begun), "the first predict began")
-        wait_until(lambda: len(psutil.Process(state["pid"]).net_connections("unix")) >= 20, "all are connected")
+        wait_until(lambda: connected() == listening + 20, "all are connected")
         control.stop("r")
         assert [answer.result() for answer in answers] == [[1]] * 20
     control.until_gone("r")

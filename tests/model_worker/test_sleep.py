@@ -33,7 +33,7 @@ def test_a_request_wakes_a_sleeping_replica_and_is_answered(control: Control, mo
 
 def test_a_hundred_first_requests_wake_one_process(control: Control, models: SavedModels) -> None:
     """All of them wait in the socket's queue and are answered by the one replica that is started."""
-    before = control.ready("r", models("linear"))
+    before = control.ready("r", models("linear"), environment_vars={"WYE_QUEUE": "100"})
     asleep(control, "r")
     with ThreadPoolExecutor(100) as clients:
         answers = list(clients.map(lambda _: predict(before, ROW)[0], range(100)))
