@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from controlplane.domain import Deployment, Endpoint
-from controlplane.rollout.autoscale import Bounds, History, Sample, ScaleOptions, bounds, scale
+from controlplane.rollout.autoscale import UNITS_PER_REPLICA, Bounds, History, Sample, ScaleOptions, bounds, scale
 from controlplane.rollout.loads import ClusterLoad
 from controlplane.rollout.state import deployment, new_entities, wanted_entities
 from controlplane.translate import names
@@ -33,13 +34,17 @@ class Scaler:
     _by_cluster: dict[str, Deployment] = field(default_factory=dict)
 
     def follow(
-        self, endpoint_id: str, endpoint: Endpoint | None, now: float, awake: Collection[Deployment] = ()
+        self,
+        endpoint_id: str,
+        endpoint: Endpoint | None,
+        now: float,
+        awake: Mapping[Deployment, int] = MappingProxyType({}),
     ) -> None:
         """Keep to what the endpoint wants now (None: it is deleted), and look at the time.
 
         An entity that an update brings up is taken to be asked for, so that it is started and proves itself. One of an
-        active config that was never heard of (the control plane has just started) is taken to be idle, unless it is
-        among those `awake`.
+        active config that was never heard of (the control plane has just started, or taken over) is taken to be idle,
+        unless it is among those `awake`: so many replicas of it are there, and it keeps them as after a load that needed them.
         """
         known = self._endpoints.get(endpoint_id, {})
         fresh = {deployment(endpoint_id, entity) for entity in new_entities(endpoint)} if endpoint else set()
@@ -49,8 +54,11 @@ class Scaler:
             assert endpoint is not None
             scaled = known.get(where)
             if scaled is None:
-                history = History(active_at=now if where in fresh or where in awake else -math.inf)
-                scaled = _Scaled(names.cluster(endpoint.name, where), bounds(entity), history, 0)
+                within, there = bounds(entity), awake.get(where, 0)
+                history = History(active_at=now if where in fresh or there else -math.inf)
+                if there > within.least:
+                    history = replace(history, samples=(Sample(now, there * UNITS_PER_REPLICA), Sample(now, 0)))
+                scaled = _Scaled(names.cluster(endpoint.name, where), within, history, 0)
                 self._by_cluster[scaled.cluster] = where
             kept[where] = scaled
             self._look(scaled, now)

@@ -10,6 +10,7 @@ import asyncio
 import heapq
 import logging
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -265,7 +266,7 @@ class Supervisor:
         """Let the scaler look at an endpoint, and be reminded when it wants to look again."""
         now = self._clock.monotonic()
         running = {Phase.STARTING, Phase.READY}
-        awake = {each.deployment for each in self._records[endpoint_id].replicas.values() if each.phase in running}
+        awake = Counter(r.deployment for r in self._records[endpoint_id].replicas.values() if r.phase in running)
         self._scaler.follow(endpoint_id, self._endpoint(endpoint_id), now, awake)
         again = self._scaler.ask_again_at(endpoint_id)
         if again is not None:

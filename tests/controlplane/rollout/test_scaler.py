@@ -61,10 +61,23 @@ def test_a_new_control_plane_does_not_put_to_sleep_what_it_finds_awake() -> None
     """A replica that is adopted may be busy; its idle time begins with the adoption."""
     scaler, sleeper = Scaler(OPTIONS), endpoint(scale_to_zero_enabled=True)
     assert sleeper.active
-    scaler.follow(sleeper.id, sleeper, 100.0, {deployment(sleeper.id, sleeper.active.entities[0])})
+    scaler.follow(sleeper.id, sleeper, 100.0, {deployment(sleeper.id, sleeper.active.entities[0]): 1})
     assert answer(scaler, sleeper) == 1
     scaler.follow(sleeper.id, sleeper, 130.0)
     assert answer(scaler, sleeper) == 0
+
+
+def test_a_new_control_plane_keeps_as_many_replicas_as_it_finds() -> None:
+    """A load may be on them, of which it has not heard yet; what is too much goes as after any load."""
+    scaler, large = Scaler(OPTIONS), endpoint(workload_size=WorkloadSize.MEDIUM)
+    assert large.active
+    where = deployment(large.id, large.active.entities[0])
+    scaler.follow(large.id, large, 100.0, {where: 4})
+    assert answer(scaler, large) == 4
+    scaler.follow(large.id, large, 109.0, {where: 4})
+    assert (answer(scaler, large), scaler.ask_again_at(large.id)) == (4, 110.0)
+    scaler.follow(large.id, large, 110.0, {where: 4})
+    assert answer(scaler, large) == 2
 
 
 def test_loads_change_the_answer_of_the_endpoint_they_concern() -> None:
