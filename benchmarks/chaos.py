@@ -33,7 +33,7 @@ import psutil
 
 from benchmarks.models import BODY, LINEAR_VERSIONS, registered
 from benchmarks.report import Figure, Report, Table, machine, percentile
-from controlplane.rollout.restart import WINDOW
+from controlplane.rollout.restart import STEADY
 from controlplane.rollout.routing import HOLDING_FAILURES
 from tests.e2e.wye import Wye, alive, config
 
@@ -185,6 +185,7 @@ class Chaos:
             self._kill_replica: 4,
             self._kill_control_plane: 2,
             self._restart_control_plane: 1,
+            self._kill_worker_host: 1,
             self._cut_wire: 2,
             self._new_version: 4,
             self._new_weights: 4,
@@ -206,8 +207,10 @@ class Chaos:
     def _kill_replica(self, name: str) -> None:
         now = time.monotonic()
         ready = self._asked(lambda: self._wye.replicas(name))
-        # A replica that ends again and again is not waited for, by design; so each is killed no more often than that.
-        often = {each: [at for at in self._kills.get(each, []) if at > now - WINDOW] for each in ready}
+        # A replica that ends again and again is not waited for, by design; so each is killed no more often than that,
+        # until it has served long enough (and ten seconds more, to be sure) for this to be forgotten.
+        often = {each: self._kills.get(each, []) for each in ready}
+        often = {each: kills if kills and kills[-1] > now - STEADY - 10 else [] for each, kills in often.items()}
         some = sorted(each for each in ready if len(often[each]) < HOLDING_FAILURES)
         if not some:
             return
@@ -224,6 +227,10 @@ class Chaos:
     def _kill_control_plane(self, _name: str) -> None:
         self._note("kill -9 of the control plane")
         self._end("controlplane", signal.SIGKILL)
+
+    def _kill_worker_host(self, _name: str) -> None:
+        self._note("kill -9 of the worker host")
+        self._end("worker_host", signal.SIGKILL)
 
     def _restart_control_plane(self, _name: str) -> None:
         self._note("SIGTERM of the control plane")

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -253,7 +253,7 @@ def _duty(settings: Settings, store: Store) -> Duty:
     me = Peer(
         settings.name or f"{socket.gethostname()[:50]}-{os.getpid()}",
         settings.xds_advertise,
-        settings.api_advertise,
+        str(_api_address(settings)),
         "" if settings.no_auth else keys.fingerprint(Path(settings.keys_dir)),
     )
     if not store.is_shared:
@@ -288,7 +288,7 @@ def gateway(settings: Settings) -> Gateway:
     """What the settings mean for Envoy."""
     return Gateway(
         public=Address(host=settings.host, port=settings.port),
-        api=(Address.parse(settings.api_advertise),),
+        api=(_api_address(settings),),
         request_timeout=settings.request_timeout,
         upstream_idle=min(60.0, settings.scale_to_zero_after / 2),
         max_body=settings.max_body << 20,
@@ -297,6 +297,18 @@ def gateway(settings: Settings) -> Gateway:
         otlp=settings.otlp_endpoint,
         trace_percent=settings.trace_percent,
     )
+
+
+def _api_address(settings: Settings) -> Address:
+    """Where Envoy reaches the API; a name is resolved here and now, because Envoy takes none where it takes lists.
+
+    Raises ValueError.
+    """
+    address = Address.parse(settings.api_advertise)
+    try:
+        return address if address.path else replace(address, host=socket.gethostbyname(address.host))
+    except OSError as error:
+        raise ValueError(f"WYE_API_ADVERTISE: {address.host} cannot be resolved ({error}).") from error
 
 
 def _replica_status(replica: Replica) -> dict[str, object]:
