@@ -181,7 +181,7 @@ class _ControlPlane:
                 status=self._status,
                 auth=self._auth(),
                 secrets=self._secrets,
-                permissions_applied=self._permissions_applied,
+                undelivered=self._undelivered,
             )
         )
         made = self._keys
@@ -224,9 +224,8 @@ class _ControlPlane:
         """Who has not acknowledged it when the patience is over, "" when all have."""
         return "; ".join(asyncio.run_coroutine_threadsafe(applied, self._loop).result().waiting)
 
-    def _permissions_applied(self, endpoint: Endpoint) -> str:
-        """Without tokens there is nobody to keep out, and Envoy is told nothing."""
-        return self._waited_for(self._supervisor.wait_permitted(endpoint, PATIENCE)) if self._keys else ""
+    def _undelivered(self, endpoint: Endpoint) -> str:
+        return self._waited_for(self._supervisor.wait_delivered(endpoint, PATIENCE))
 
     def _auth(self) -> Auth | None:
         if self._keys is None:

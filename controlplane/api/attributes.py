@@ -1,6 +1,7 @@
 """What an endpoint has besides its configs: tags, rate limits, AI gateway, notifications, telemetry.
 
-All of it applies at once, without a new config version, and while an update is in progress (telemetry apart).
+All of it applies without a new config version, and while an update is in progress (telemetry apart). A change of limits is
+answered when every Envoy counts by it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from flask import Blueprint, Response, request
 
 from controlplane.api.answer import answer
 from controlplane.api.body import json_body
-from controlplane.api.changes import change, find
+from controlplane.api.changes import await_delivery, change, find
 from controlplane.api.deps import Deps
 from controlplane.api.details import details
 from controlplane.api.endpoints import PATH, echo
@@ -50,6 +51,7 @@ def blueprint(deps: Deps) -> Blueprint:
         find(deps, name)
         asked = parse_rate_limits(json_body(request))
         endpoint = amended(name, lambda present: replace(present, rate_limits=asked))
+        await_delivery(deps, endpoint, "change of limits")
         return answer({"rate_limits": rate_limits(endpoint)})
 
     @calls.put("/ai-gateway")
@@ -62,6 +64,7 @@ def blueprint(deps: Deps) -> Blueprint:
                 present, gateway_limits=asked.limits, echoed=echo(present.echoed, ["ai_gateway"], asked.echoed)
             ),
         )
+        await_delivery(deps, endpoint, "change of limits")
         return answer(_echoed(endpoint, "ai_gateway"))
 
     @calls.patch("/notifications")

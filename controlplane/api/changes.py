@@ -27,6 +27,17 @@ def change(deps: Deps, endpoint: Endpoint, transition: Callable[[Endpoint], Endp
         return _save(deps, stored, transition(stored))
 
 
+def await_delivery(deps: Deps, endpoint: Endpoint, what: str) -> None:
+    """Return when every Envoy keeps to `what` was just stored of the endpoint, in words for the caller.
+
+    Raises ProblemError (TEMPORARILY_UNAVAILABLE) that names who does not yet; the same call again tells how it stands.
+    """
+    waiting = deps.undelivered(endpoint)
+    if waiting:
+        message = f"The {what} is stored, but not every Envoy keeps to it yet ({waiting}); send this again to know."
+        raise ProblemError(Problem("", ProblemCode.TEMPORARILY_UNAVAILABLE, message))
+
+
 def _save(deps: Deps, before: Endpoint, after: Endpoint) -> Endpoint:
     if after is not before:
         deps.endpoints.save(after)

@@ -10,7 +10,7 @@ from controlplane.api import artifacts
 from controlplane.api.answer import answer
 from controlplane.api.body import json_body, optional_json_body
 from controlplane.api.caller import caller
-from controlplane.api.changes import change, find
+from controlplane.api.changes import await_delivery, change, find
 from controlplane.api.deps import Deps
 from controlplane.api.details import details
 from controlplane.api.endpoints import PATH
@@ -73,7 +73,10 @@ def blueprint(deps: Deps) -> Blueprint:
 
     @calls.post("/config:stop")
     def stop(name: str) -> Response:
-        return changed(name, lifecycle.stop)
+        now_ms = deps.clock.now_ms()
+        stopped = change(deps, find(deps, name), lambda present: lifecycle.stop(present, now_ms))
+        await_delivery(deps, stopped, "stop")
+        return details(deps, stopped)
 
     @calls.post("/config:start")
     def start(name: str) -> Response:

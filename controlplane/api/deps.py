@@ -75,7 +75,7 @@ class Deps:
     auth: Auth | None = None
     #: None: there is no place for secrets.
     secrets: Secrets | None = None
-    #: Waits until every Envoy keeps to the endpoint's permissions; answers who does not yet, "" when all do.
-    permissions_applied: Callable[[Endpoint], str] = _at_once
+    #: Waits until every Envoy keeps to the endpoint's permissions, limits and stop; answers who does not yet, "" when all do.
+    undelivered: Callable[[Endpoint], str] = _at_once
     #: What clients are told to be in; digits.
     workspace_id: str = "1"

@@ -11,7 +11,7 @@ from controlplane.api import artifacts
 from controlplane.api.answer import answer
 from controlplane.api.body import json_body
 from controlplane.api.caller import caller, permission
-from controlplane.api.changes import change, find
+from controlplane.api.changes import await_delivery, change, find
 from controlplane.api.deps import Deps
 from controlplane.api.details import details
 from controlplane.api.trial import is_trial, trial
@@ -66,6 +66,8 @@ def blueprint(deps: Deps) -> Blueprint:
             endpoint = change(
                 deps, present, lambda stored: replaced(stored, asked, known, creator=creator, now_ms=now_ms)
             )
+            if endpoint.limits != present.limits:
+                await_delivery(deps, endpoint, "change of limits")
         return details(deps, endpoint)
 
     @calls.delete("/<name>")

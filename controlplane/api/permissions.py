@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from controlplane.api.access import endpoint_of
 from controlplane.api.answer import answer
 from controlplane.api.body import json_body
-from controlplane.api.changes import change
+from controlplane.api.changes import await_delivery, change
 from controlplane.api.deps import Deps
 from controlplane.domain import ADMINS, Endpoint, Grant, Permission, PrincipalKind, Problem, ProblemCode, ProblemError
 from controlplane.rollout import lifecycle
@@ -56,10 +56,7 @@ def blueprint(deps: Deps) -> Blueprint:
             return lifecycle.amend(replace(present, grants=_merged(before, asked)), now_ms)
 
         endpoint = change(deps, endpoint, granted)
-        waiting = deps.permissions_applied(endpoint)
-        if waiting:
-            message = f"The permissions are stored, but not every Envoy keeps to them yet ({waiting}); send this again to know."
-            raise ProblemError(Problem("", ProblemCode.TEMPORARILY_UNAVAILABLE, message))
+        await_delivery(deps, endpoint, "change of permissions")
         return _shown(endpoint)
 
     return calls

@@ -104,6 +104,7 @@ class Supervisor:
         self._alarm_of: dict[str, float] = {}  # the earliest alarm of each endpoint; later ones are set when it rings
         self._wake = asyncio.Event()
         self._published = asyncio.Event()
+        self._waiting: set[asyncio.Event] = set()  # of callers of `wait_delivered`
 
     def replicas_of(self, endpoint_id: str) -> tuple[Replica, ...]:
         """The replicas of one endpoint as of the last change; safe to call from any thread."""
@@ -124,26 +125,44 @@ class Supervisor:
         if self._dirty:
             self._wake.set()
 
-    async def wait_permitted(self, endpoint: Endpoint, patience: float) -> Verdict:
-        """Return when every Envoy lets query the endpoint who may, and nobody else, or when the patience is over."""
-        changes = self._hub.subscribe()
+    async def wait_delivered(self, endpoint: Endpoint, patience: float) -> Verdict:
+        """Return when every Envoy keeps to the endpoint's permissions and limits, and to its stop, or after the patience.
+
+        What has been changed since by somebody else counts as it is stored now.
+        """
+        told = asyncio.Event()
+        self._waiting.add(told)
         try:
             async with asyncio.timeout(patience):
-                while not (verdict := self._permitted(endpoint)).done:
-                    await changes.wait()  # other permissions are other routes, so there is something to acknowledge
-                    changes.take()
+                while not (verdict := self._delivered(endpoint)).done:
+                    told.clear()
+                    await told.wait()
                 return verdict
         except TimeoutError:
-            return self._permitted(endpoint)
+            return self._delivered(endpoint)
         finally:
-            changes.close()
+            self._waiting.discard(told)
 
-    def _permitted(self, endpoint: Endpoint) -> Verdict:
+    def _delivered(self, endpoint: Endpoint) -> Verdict:
+        stored = self._endpoints.get(endpoint.name)
+        if stored is None or stored.id != endpoint.id:
+            return Verdict(done=True)  # it was deleted meanwhile
         record = self._records.get(endpoint.id)
-        if record is None or record.published is None or record.published.view.may_query != endpoint.may_query:
+        view = record.published.view if record is not None and record.published is not None else None
+        rules = (stored.may_query, stored.limits)
+        if (
+            record is None
+            or view is None
+            or (view.may_query, view.limits) != rules
+            or (stored.suspended and view.split)
+        ):
             return Verdict(done=False, waiting=("the endpoint's routes are not published yet",))
         routes = {key: version for key, version in record.targets.items() if key[0] == TypeUrl.ROUTES}
         return self._hub.applied(routes, include_lost=True)
+
+    def _tell_waiting(self) -> None:
+        for told in self._waiting:
+            told.set()
 
     async def run(self) -> None:
         """Carry out what is stored, and then every change, until cancelled."""
@@ -233,6 +252,7 @@ class Supervisor:
         for endpoint_id in list(self._unapplied):
             if self._check_applied(self._records[endpoint_id]):
                 self._dirty.add(endpoint_id)
+        self._tell_waiting()
 
     def _record(self, endpoint_id: str, name: str) -> _Record:
         record = self._records.get(endpoint_id)
@@ -316,6 +336,7 @@ class Supervisor:
                 # There was nothing to send, so no acknowledgement will bring it up again; the drain begins now.
                 self._dirty.add(endpoint_id)
                 self._wake.set()
+        self._tell_waiting()
 
     def _check_applied(self, record: _Record) -> bool:
         """Bring `record.published` up to what the Envoys have said; True when that changed it."""

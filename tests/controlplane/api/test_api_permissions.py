@@ -302,19 +302,23 @@ def test_the_token_that_wye_itself_uses_cannot_be_revoked_under_its_feet(guarded
 
 
 def test_what_envoys_have_not_acknowledged_is_not_called_done(guarded: Guarded) -> None:
-    """Revocation and permissions answer 503 with who is waited for, and are stored all the same."""
+    """Revocation, permissions and limits answer 503 with who is waited for, and are stored all the same."""
     late = replace(
         guarded.api.deps,
         auth=replace(_auth(guarded), announce=lambda: "envoy-1: has not acknowledged extension revoked-tokens"),
-        permissions_applied=lambda _endpoint: "envoy-1: has not acknowledged routes endpoint/e",
+        undelivered=lambda _endpoint: "envoy-1: has not acknowledged routes endpoint/e",
     )
     slow = Guarded(guarded.api, create_app(late).test_client(), [])
     token = slow.call("POST", "/api/2.0/token/create", json={}).get_json()["token_info"]["token_id"]
     endpoint = guarded.endpoint()
     acl = {"access_control_list": [{"user_name": "alice", "permission_level": "CAN_QUERY"}]}
+    limits = [{"calls": 5, "renewal_period": "minute", "key": "user"}]
     for answer in (
         slow.call("POST", "/api/2.0/token/delete", json={"token_id": token}),
         slow.call("PUT", f"{ACL}/{endpoint.id}", json=acl),
+        slow.call("PUT", f"{EP}/e/rate-limits", json={"rate_limits": limits}),
+        slow.call("PUT", f"{EP}/e/ai-gateway", json={"rate_limits": limits}),
+        slow.call("PUT", f"{EP}/e", json={"rate_limits": []}),
     ):
         assert (answer.status_code, answer.get_json()["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
         assert "envoy-1" in answer.get_json()["message"]

@@ -16,8 +16,9 @@ from controlplane.clock import SystemClock
 from controlplane.discovery.hub import Hub
 from controlplane.discovery.server import serve
 from controlplane.discovery.testing import FakeEnvoy
-from controlplane.domain import Address, Deployment, Endpoint, Phase, Replica, ReplicaSpec, UpdateState
+from controlplane.domain import Address, Deployment, Endpoint, Phase, RateLimit, Replica, ReplicaSpec, UpdateState
 from controlplane.domain.load import LoadReport
+from controlplane.rollout import lifecycle
 from controlplane.rollout.autoscale import ScaleOptions
 from controlplane.rollout.state import Options
 from controlplane.rollout.supervisor import AGAIN, Supervisor
@@ -308,6 +309,29 @@ def test_an_endpoint_is_cleaned_up_when_nothing_else_happens() -> None:
         await it.until(lambda: it.fleet.snapshot() == {}, "its replicas are stopped")
 
     run(test)
+
+
+def test_limits_and_a_stop_are_said_to_be_kept_when_they_are() -> None:
+    """Every Envoy has them when the wait ends; what changes nothing for Envoy is not waited for; alone, nobody keeps them."""
+
+    async def test(it: World, envoys: list[FakeEnvoy]) -> None:
+        it.update(m="1")
+        await it.settled()
+        for limits in ((RateLimit(5),), (RateLimit(5), RateLimit(9)), ()):
+            before = envoys[0].versions(TypeUrl.ROUTES)["endpoint/ep"]
+            it.endpoints.save(lifecycle.amend(replace(it.get(), rate_limits=limits), 1))
+            assert (await it.supervisor.wait_delivered(it.get(), 10)).done
+            changed = [envoy.versions(TypeUrl.ROUTES)["endpoint/ep"] != before for envoy in envoys]
+            assert changed == [len(limits) < 2] * 2
+        it.endpoints.save(lifecycle.stop(it.get(), 2))
+        assert (await it.supervisor.wait_delivered(it.get(), 10)).done
+
+    async def alone(it: World, _: list[FakeEnvoy]) -> None:
+        it.endpoints.save(lifecycle.amend(replace(it.get(), rate_limits=(RateLimit(5),)), 1))
+        assert (await it.supervisor.wait_delivered(it.get(), 0.1)).waiting == ("no Envoy is connected",)
+
+    run(test, envoys=2)
+    run(alone, envoys=0)
 
 
 def test_an_alarm_that_outlives_its_endpoint_rings_for_nobody() -> None:
