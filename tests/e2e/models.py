@@ -154,6 +154,8 @@ def main(registry: str, folder: Path) -> None:
         linear("linear", factor)
     mlflow.MlflowClient().set_registered_model_alias("linear", "champion", "2")
     linear("other", 10.0)
+    for name, factor in (("model-A", 1.0), ("model-B", 2.0)):  # as the demo calls its models
+        linear(name, factor)
     log(mlflow.pyfunc, "broken", python_model=Broken())
     log(mlflow.pyfunc, "counter", python_model=Counter())
     signature = infer_signature(INPUTS, [1.0], params={"factor": 2.0})

@@ -65,6 +65,9 @@ HERE = frozenset(
         ),
     }
 )
+WITH_OPENAI = frozenset({"get_open_ai_client"})
+#: Needs LangChain, and gives it the same URL and key.
+LEFT_OUT = frozenset({"get_langchain_chat_open_ai_client"})
 WITH_PERMISSIONS = frozenset({"get_permission_levels", "get_permissions", "set_permissions", "update_permissions"})
 
 
@@ -105,10 +108,10 @@ def live(client: WorkspaceClient) -> Iterator[ServingEndpointsAPI]:
         api.get(NAME)
 
 
-def test_every_method_of_the_sdk_is_used() -> None:
+def test_every_method_of_the_sdk_is_used(client: WorkspaceClient) -> None:
     """There is no method of the SDK's API that no test calls."""
-    methods = {name for name in dir(ServingEndpointsAPI) if not name.startswith("_")}
-    assert methods == HERE | WITH_PERMISSIONS
+    methods = {name for name in dir(client.serving_endpoints) if not name.startswith("_")}
+    assert methods == HERE | WITH_PERMISSIONS | WITH_OPENAI | LEFT_OUT
 
 
 def test_what_was_created_reads_back(live: ServingEndpointsAPI) -> None:
@@ -214,13 +217,16 @@ def test_metrics(live: ServingEndpointsAPI) -> None:
         found = [float(each.removeprefix(line)) for each in text.splitlines() if each.startswith(line)]
         return found[0] if found else -1.0
 
-    before = figure("request_count_total", "a") + figure("request_count_total", "b")
+    def requests() -> float:
+        return figure("request_count_total", "a") + figure("request_count_total", "b")
+
+    before = requests()
     for _ in range(20):
         live.query(NAME, **EXAMPLE)
     with pytest.raises(errors.BadRequest):
         live.query(NAME, dataframe_records=[{"x": 1.0}])
-    after = figure("request_count_total", "a") + figure("request_count_total", "b")
-    assert after - before == 21
+    # Envoy rests after a reading, many times as long as that took it.
+    until(lambda: requests() - before >= 21, 60, "all of them are counted")
     assert figure("request_4xx_count_total", "a") + figure("request_4xx_count_total", "b") >= 1
     assert figure("provisioned_concurrent_requests_total", "a") == 4
     assert 0 < figure("mem_usage_percentage", "a") < 100

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 import pytest
 from databricks.sdk import WorkspaceClient
+from databricks.sdk.errors import BadRequest
+from databricks.sdk.service.serving import ChatMessage, ChatMessageRole
 from openai import OpenAI
 
 from tests.e2e.wye import Wye, config
@@ -69,6 +71,20 @@ def test_the_sdk_makes_such_a_client(wye: Wye) -> None:
     with made:
         answer = made.chat.completions.create(model="parrot", messages=QUESTION)
     assert answer.choices[0].message.content == "hello big world at 1.0"
+    workspace.api_client._api_client._session.close()
+
+
+def test_the_sdk_queries_such_models_by_name(wye: Wye) -> None:
+    """`query` with messages, a prompt or an input, with its parameters, in the SDK's own types."""
+    workspace = WorkspaceClient(host=wye.url, token=wye.token)
+    query = workspace.serving_endpoints.query
+    message = ChatMessage(role=ChatMessageRole.USER, content="hello")
+    said = query("parrot", messages=[message], temperature=0.5, max_tokens=10)
+    assert (said.choices[0].message.content, said.served_model_name) == ("hello at 0.5", "m")
+    embedded = query("lengths", input=["ab"], usage_context={"team": "x"})
+    assert [each.embedding for each in embedded.data] == [[2.0, 0.5]]
+    with pytest.raises(BadRequest, match="KeyError"):
+        query("lengths", prompt="hello")
     workspace.api_client._api_client._session.close()
 
 
