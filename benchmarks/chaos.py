@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import math
 import os
 import random
@@ -42,6 +43,8 @@ PAUSE = 0.02
 CONNECTIONS = 4
 #: Seconds within which an update has to be done, and what was killed has to be back.
 PATIENCE = 90.0
+#: Seconds after its predecessor was killed in which a replica may not yet have taken over what waits in the socket.
+SUCCESSION = 5.0
 #: Seconds between two happenings, at least and at most.
 GAPS = (0.5, 2.0)
 
@@ -58,6 +61,8 @@ class Event:
     victim: str = ""
     #: … and when its process had let go of its connections: the kernel takes a moment.
     gone: float = 0.0
+    #: Endpoints with a replica that was just being replaced when the worker host was killed: its socket goes with the host.
+    bereft: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.kind} {self.which}".strip()
@@ -73,17 +78,23 @@ class Failure:
     words: str
 
     def excuse(self, events: list[Event]) -> Event | None:
-        """The killing of a replica of its endpoint while it was under way."""
-        return next(
-            (e for e in events if e.victim == self.endpoint and self.began <= e.gone and self.ended >= e.at), None
-        )
+        """The killing of a replica of its endpoint, or of the host in whose socket it waited, while it was under way."""
+        return next((each for each in events if self._was_in(each)), None)
+
+    def _was_in(self, event: Event) -> bool:
+        if event.victim == self.endpoint:
+            return self.began <= event.gone and self.ended >= event.at
+        return self.endpoint in event.bereft and self.began <= event.at <= self.ended
 
     def line(self, events: list[Event]) -> str:
         """For people: when, what, and what had just happened."""
         excuse = self.excuse(events)
         before = [each for each in events if each.at <= self.ended]
         last = f"{before[-1]} {self.ended - before[-1].at:.2f} s before" if before else "before anything happened"
-        cause = f"in the process that was killed: {excuse}" if excuse else f"UNEXCUSED; {last}"
+        cause = f"UNEXCUSED; {last}"
+        if excuse:
+            where = "in the process" if excuse.victim else "in the socket of a replica without a process, and its host"
+            cause = f"{where} that was killed: {excuse}"
         return f"{self.began:.3f} s to {self.ended:.3f} s, {self.endpoint}: {self.words} ({cause})"
 
 
@@ -161,14 +172,25 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 class Chaos:
     """One run against one Wye, which it may break in every way that Wye promises to survive."""
 
-    def __init__(self, wye: Wye, wire: Wire, seed: int, body: bytes, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        wye: Wye,
+        wire: Wire,
+        seed: int,
+        body: bytes,
+        say: Callable[[str], None],
+        gaps: tuple[float, float] = GAPS,
+    ) -> None:
         self._wye = wye
         self._wire = wire
         self._random = random.Random(seed)
         self._body = body
         self._say = say
+        self._gaps = gaps
         self._began = time.monotonic()
         self._kills: dict[str, list[float]] = {}
+        #: Whose replica each was that was killed.
+        self._of: dict[str, str] = {}
         self._loop = asyncio.get_running_loop()
         #: Of each endpoint: the version behind `a`, its share, and how much concurrency it has.
         self._wanted = {name: [1, 50, 4] for name in ("plain", "split", "large")}
@@ -193,7 +215,7 @@ class Chaos:
         }
         try:
             while time.monotonic() - self._began < seconds:
-                await asyncio.sleep(self._random.uniform(*GAPS))
+                await asyncio.sleep(self._random.uniform(*self._gaps))
                 (happening,) = self._random.choices(list(happenings), list(happenings.values()))
                 await asyncio.to_thread(happening, self._random.choice(list(self._wanted)))
             await asyncio.to_thread(self._all_is_well)
@@ -216,6 +238,7 @@ class Chaos:
             return
         victim = self._random.choice(some)
         self._kills[victim] = [*often[victim], now]
+        self._of[victim] = name
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(ready[victim])
             event = self._note("kill -9 of a replica", f"{victim} of {name}", name)
@@ -229,7 +252,12 @@ class Chaos:
         self._end("controlplane", signal.SIGKILL)
 
     def _kill_worker_host(self, _name: str) -> None:
-        self._note("kill -9 of the worker host")
+        now = time.monotonic()
+        last = {each: kills[-1] for each, kills in self._kills.items() if kills}
+        status = self._asked(lambda: self._wye.client.get("/api/2.0/wye/status").json())
+        down = {each["id"] for each in status.get("replicas", []) if each["phase"] in {"STARTING", "FAILED"}}
+        event = self._note("kill -9 of the worker host")
+        event.bereft = tuple({self._of[each] for each, at in last.items() if each in down or at > now - SUCCESSION})
         self._end("worker_host", signal.SIGKILL)
 
     def _restart_control_plane(self, _name: str) -> None:
@@ -348,6 +376,13 @@ class Chaos:
             streams[1].close()
 
 
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, LookupError, TypeError):
+        return body[:300].decode(errors="replace")
+
+
 def _has_let_go(process: psutil.Process) -> bool:
     """True when no thread of the process is left that could hold its connections open; whether it was reaped does not matter."""
     if not alive(process):
@@ -365,11 +400,18 @@ async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, r
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
     status = lines[0].split()[1]
-    return "" if status == "200" else f"{status} {body[:300].decode(errors='replace')}"
+    return "" if status == "200" else f"{status} {_message(body)}"
 
 
 async def chaos(
-    folder: Path, registry: str, body: bytes, *, seed: int, seconds: float, say: Callable[[str], None]
+    folder: Path,
+    registry: str,
+    body: bytes,
+    *,
+    seed: int,
+    seconds: float,
+    say: Callable[[str], None],
+    gaps: tuple[float, float] = GAPS,
 ) -> Found:
     """Start a Wye in `folder`, make trouble for so long, stop it; what was found."""
     state = folder / "s"
@@ -378,7 +420,7 @@ async def chaos(
     async with wire.running():
         wye = await asyncio.to_thread(Wye, state, registry=registry, WYE_CONTROL_PLANES=f"unix:{front}")
         try:
-            return await Chaos(wye, wire, seed, body, say).run(seconds)
+            return await Chaos(wye, wire, seed, body, say, gaps).run(seconds)
         finally:
             await asyncio.to_thread(wye.stop)
 
@@ -386,10 +428,16 @@ async def chaos(
 def report(found: Found, seed: int, seconds: float) -> Report:
     """What was found as figures and a table."""
     kinds = Counter(event.kind for event in found.events)
+    in_processes = [each for each in found.excused if (why := each.excuse(found.events)) and why.victim]
     made = Report("chaos", " ".join((__doc__ or "").split("\n\n`")[0].split()))
     made.figures = [
         Figure.at_most("failed requests without an excuse", len(found.unexcused), 0, ""),
-        Figure("failed requests in the process of a killed replica", len(found.excused), ""),
+        Figure("failed requests in the process of a killed replica", len(in_processes), ""),
+        Figure(
+            "failed requests that waited for a replica's successor when its host was killed too",
+            len(found.excused) - len(in_processes),
+            "",
+        ),
         Figure("answered requests", sum(found.answered.values()), ""),
         Figure.at_most("updates that failed, and programs that did not come back", len(found.broken), 0, ""),
     ]

@@ -152,17 +152,21 @@ def _forwarding(gateway: Gateway) -> dict[str, Any]:
 
 @cache
 def _retries() -> RetryPolicy:
-    """Retries of requests that no worker can have seen; a prediction is never made twice."""
+    """Retries of requests that no worker can have seen; a prediction is never made twice.
+
+    Between 2 and 5 s in all: so long as a worker host that was killed needs to open the sockets again of replicas that
+    have no process at that moment.
+    """
     return RetryPolicy(
         retry_on="connect-failure,refused-stream,reset-before-request",
-        num_retries=3,
+        num_retries=10,
         retry_host_predicate=[
             RetryPolicyRetryHostPredicate(
                 name="envoy.retry_host_predicates.previous_hosts", typed_config=pack(PreviousHostsPredicate())
             )
         ],
         host_selection_retry_max_attempts=3,
-        retry_back_off=RetryPolicyRetryBackOff(base_interval=seconds(0.025), max_interval=seconds(0.25)),
+        retry_back_off=RetryPolicyRetryBackOff(base_interval=seconds(0.025), max_interval=seconds(1)),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jwt
@@ -34,3 +35,12 @@ def test_the_admin_token_verifies_with_the_key_set_that_envoy_gets(tmp_path: Pat
     except jwt.InvalidSignatureError:
         return
     raise AssertionError("a stranger's key verified the token")
+
+
+def test_who_comes_second_takes_the_keys_of_the_first(tmp_path: Path) -> None:
+    """Control planes that start at the same time on one directory have the same keys, and leave nothing else there."""
+    with ThreadPoolExecutor(8) as starting:
+        found = set(starting.map(lambda _: keys.fingerprint(tmp_path / "keys"), range(8)))
+    assert found == {keys.fingerprint(tmp_path / "keys")}
+    assert len(list((tmp_path / "keys").iterdir())) == 3
+    assert found != {keys.fingerprint(tmp_path / "others")}

@@ -55,9 +55,10 @@ class Planes(Wye):
         self.client = httpx.Client(base_url=self.url, headers=self._authorization, timeout=60)
         until(self._serves, 120, "Envoy serves the API")
 
-    def start(self, name: str) -> None:
-        """Start a control plane, for the first time or again."""
-        self._run(name, [sys.executable, "-m", "controlplane"], self._settings(name).environment())
+    def start(self, name: str, **other: str) -> None:
+        """Start a control plane, for the first time or again, with `other` settings than the rest if there are any."""
+        environment = self._settings(name).environment() | other
+        self._run(name, [sys.executable, "-m", "controlplane"], environment)
 
     def send(self, name: str, signum: int) -> None:
         """Send a program a signal."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -128,10 +129,24 @@ def test_more_requests_than_a_model_may_have_are_429(envoy: EnvoyAlone, asked: t
         told(first.result(), 504, "DEADLINE_EXCEEDED")
 
 
-@pytest.mark.parametrize("endpoint", ["empty", "nobody", "hangs-up"])
+@pytest.mark.parametrize("endpoint", ["empty", "hangs-up"])
 def test_a_replica_that_is_not_there_is_503(envoy: EnvoyAlone, endpoint: str) -> None:
-    """None listed, none listening, or one that goes away with the request; clients may try again."""
+    """None listed, or one that goes away with the request; clients may try again."""
     told(envoy.post(PREDICT.format(endpoint)), 503, "TEMPORARILY_UNAVAILABLE", again=True)
+
+
+def test_a_replica_that_does_not_listen_is_waited_for(envoy: EnvoyAlone, short_dir: Path) -> None:
+    """Its host may be about to open its socket again: it is tried for seconds, or as long as a prediction may take."""
+    began = time.monotonic()
+    assert envoy.post(PREDICT.format("nobody")).status_code in {503, 504}
+    assert time.monotonic() - began > 0.9
+    late = Address(path=str(short_dir / "late.sock"))
+    envoy.endpoint("late", late)
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(envoy.post, PREDICT.format("late"))
+        time.sleep(0.2)
+        envoy.backend(Path(late.path), echo)
+        assert waiting.result().status_code == 200
 
 
 def test_a_control_plane_that_is_down_is_503(envoy: EnvoyAlone) -> None:

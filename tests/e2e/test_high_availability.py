@@ -41,7 +41,11 @@ def split(planes: Planes, through: str, a: int) -> None:
 
 
 def test_it_does_not_matter_which_is_asked(planes: Planes) -> None:
-    """A change through either is what Envoy does when it is said to be done; both tell the same of everything."""
+    """A change through either is what Envoy does when it is said to be done; both tell the same of everything.
+
+    A third one that has keys of its own is refused.
+    """
+    planes.start("stranger", WYE_KEYS_DIR=str(planes.folder / "others-keys"))
     for through, share, value in (("a", 100, 21.0), ("b", 0, 210.0), ("a", 100, 21.0)):
         split(planes, through, share)
         assert planes.value("ep") == value
@@ -51,6 +55,8 @@ def test_it_does_not_matter_which_is_asked(planes: Planes) -> None:
     assert refused[0].json()["message"] == refused[1].json()["message"]
     (envoy,) = [each for each in planes.api("b", "GET", "/api/2.0/wye/status").json()["envoys"] if each["connected"]]
     assert envoy["node_id"] == "wye-up"
+    assert planes.programs.pop("stranger").wait(60) == 1
+    assert "has other keys" in planes.log("stranger")
 
 
 def test_the_death_of_the_one_that_acts_is_not_noticed(
