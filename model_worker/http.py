@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import httptools
@@ -23,6 +23,7 @@ from model_worker.batch import Item
 from model_worker.codec import OutputError
 from model_worker.service import Reply, Service, Ticket, problem
 from model_worker.traces import Parent, Traces, parent
+from model_worker.usage import Usage
 
 #: Bytes of a request's line and headers.
 _MAX_HEAD = 64 * 1024
@@ -78,6 +79,7 @@ class Server:
         self.service = service
         self.traces = traces
         self.bounds = bounds
+        self.usage = Usage(began=time())
         self.connections: set[Connection] = set()
         #: Streams under way; a task that nobody holds may be collected.
         self.streams: set[asyncio.Task[None]] = set()
@@ -306,7 +308,8 @@ class Connection(asyncio.Protocol):
         elif path == "/version":
             self._answered(Reply(200, self._service.version.encode(), _TEXT))
         elif path == "/metrics":
-            self._answered(Reply(200, self._service.metrics.text().encode(), _METRICS))
+            text = self._service.metrics.text() + self._server.usage.text()
+            self._answered(Reply(200, text.encode(), _METRICS))
         else:
             self._answered(Reply(200, b"\n"))
 

@@ -1,4 +1,4 @@
-"""What Envoys, replicas and the operating system know of the load, read when somebody asks and not before.
+"""What Envoys and replicas know of the load, read when somebody asks and not before.
 
 Nothing runs between two questions, so that an endpoint whose metrics nobody reads costs nothing.
 """

@@ -1,14 +1,13 @@
-"""The load of one endpoint's served entities, put together from Envoys, replicas and processes."""
+"""The load of one endpoint's served entities, put together from what Envoys and replicas say."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
 from operator import add
 
 import httpx
-import psutil
 
 from controlplane.clock import Clock
 from controlplane.domain import Endpoint, Phase, Problem, ProblemCode, ProblemError, Replica
@@ -18,7 +17,7 @@ from controlplane.measurements.envoys import Envoys
 
 #: Seconds that "the last minute" has.
 WINDOW = 60.0
-#: Earlier readings that are remembered of each served entity, and processes whose times are.
+#: Earlier readings that are remembered of each served entity, and replicas whose processor times are.
 MOST_SAMPLES, MOST_PROCESSES = 200, 10_000
 #: Seconds that a replica may take to answer.
 WORKER_PATIENCE = 1.0
@@ -30,7 +29,7 @@ Sample = tuple[int, int, int]
 
 
 class Measurements:
-    """Reads the Envoys, and the processes of replicas on this machine. Safe to use from any thread."""
+    """Reads the Envoys and the replicas, wherever they run. Safe to use from any thread."""
 
     def __init__(self, envoys: Envoys, clock: Clock, units: Callable[[int], int]) -> None:
         """`units` tells how many requests at a time so many replicas are meant to carry."""
@@ -40,8 +39,8 @@ class Measurements:
         self._lock = threading.Lock()
         #: By statistics name: counts at earlier readings, oldest first.
         self._samples: dict[str, list[tuple[float, Sample]]] = {}
-        #: By process id: when its processor time was last read, and what it was.
-        self._times: dict[int, tuple[float, float]] = {}
+        #: By replica: when its process began, when its processor time was last read, and what it was.
+        self._times: dict[str, tuple[float, float, float]] = {}
 
     def of(self, endpoint: Endpoint, replicas: Iterable[Replica]) -> tuple[EntityMeasurement, ...]:
         """The load of each entity of the active config; `replicas` are the endpoint's.
@@ -86,7 +85,8 @@ class Measurements:
         )
         latencies = [each.latency for each in traffic if each.latency.buckets]
         requests, of_4xx, of_5xx = self._last_minute(f"{endpoint}/{entity}", counted)
-        cpu, memory = self._processes(replicas)
+        said = _ask(replicas)
+        cpu, memory = self._processes(said)
         return EntityMeasurement(
             entity=entity,
             replicas=len(replicas),
@@ -101,7 +101,7 @@ class Measurements:
                 (name, histogram)
                 for name, histogram in (
                     *(("request_latency_ms", each) for each in _sum(latencies)),
-                    *_workers(replicas),
+                    *_histograms(said.values()),
                 )
             ),
         )
@@ -116,25 +116,24 @@ class Measurements:
         self._samples[name] = [*recent[-MOST_SAMPLES:], (at, now)]
         return now[0] - before[0], now[1] - before[1], now[2] - before[2]
 
-    def _processes(self, replicas: list[Replica]) -> tuple[float | None, float | None]:
-        """Processor and memory per cent, averaged over the replicas whose processes are on this machine."""
+    def _processes(self, said: Mapping[str, list[exposition.Line]]) -> tuple[float | None, float | None]:
+        """Processor and memory per cent, averaged over the replicas that say what they take of their machines."""
         cpu: list[float] = []
         memory: list[float] = []
         now = self._clock.now_ms() / 1000
         if len(self._times) > MOST_PROCESSES:
             self._times.clear()
-        for replica in replicas:
+        for replica_id, lines in said.items():
+            values = {name: value for name, labels, value in lines if not labels}
             try:
-                process = psutil.Process(replica.pid) if replica.pid is not None else None
-                if process is None:
-                    continue
-                times = process.cpu_times()
-                spent, began = times.user + times.system, process.create_time()
-                memory.append(process.memory_percent())
-            except psutil.Error:
+                spent, began = values["process_cpu_seconds_total"], values["process_start_time_seconds"]
+                memory.append(100 * values["process_resident_memory_bytes"] / values["machine_memory_bytes"])
+            except KeyError:
                 continue
-            since, before = self._times.get(process.pid, (began, 0.0))
-            self._times[process.pid] = now, spent
+            last_began, since, before = self._times.get(replica_id, (began, began, 0.0))
+            if last_began != began:  # another process
+                since, before = began, 0.0
+            self._times[replica_id] = began, now, spent
             cpu.append(100 * max(0.0, spent - before) / max(now - since, 0.001))
         return (sum(cpu) / len(cpu), sum(memory) / len(memory)) if cpu else (None, None)
 
@@ -144,9 +143,9 @@ def _sum(histograms: list[Histogram]) -> list[Histogram]:
     return [reduce(add, histograms)] if histograms else []
 
 
-def _workers(replicas: Iterable[Replica]) -> Iterator[tuple[str, Histogram]]:
-    """What the replicas themselves count, added up; those that do not answer at once are left out."""
-    sums: dict[str, Histogram] = {}
+def _ask(replicas: Iterable[Replica]) -> dict[str, list[exposition.Line]]:
+    """What each replica says of itself, by its id; those that do not answer at once are left out."""
+    said = {}
     for replica in replicas:
         address = replica.address
         if address is None:
@@ -155,10 +154,17 @@ def _workers(replicas: Iterable[Replica]) -> Iterator[tuple[str, Histogram]]:
         base = "http://replica" if address.path else f"http://{address}"
         try:
             with httpx.Client(transport=transport, timeout=WORKER_PATIENCE, trust_env=False) as http:
-                text = http.get(f"{base}/metrics").text
+                said[replica.id] = exposition.lines(http.get(f"{base}/metrics").text)
         except httpx.HTTPError:
             continue
-        for (name, _), histogram in exposition.histograms(exposition.lines(text)).items():
+    return said
+
+
+def _histograms(said: Iterable[list[exposition.Line]]) -> Iterator[tuple[str, Histogram]]:
+    """What the replicas themselves count, added up."""
+    sums: dict[str, Histogram] = {}
+    for lines in said:
+        for (name, _), histogram in exposition.histograms(lines).items():
             if name in OF_WORKERS:
                 sums[name] = histogram + sums[name] if name in sums else histogram
     yield from sums.items()

@@ -1,9 +1,8 @@
-"""Metrics as they are read: from an Envoy, from replicas and from processes, all of which may be away."""
+"""Metrics as they are read: from an Envoy and from replicas, all of which may be away."""
 
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +32,11 @@ model_queue_time_ms_sum 2.5
 model_queue_time_ms_count 5
 model_parse_time_ms_bucket{le="+Inf"} 5
 """
+PROCESS = """process_cpu_seconds_total {spent}
+process_start_time_seconds {began}
+process_resident_memory_bytes 50.000
+machine_memory_bytes 200.000
+"""
 LATENCY = Histogram(((5.0, 8), (float("inf"), 10)), 41.5)
 QUEUE = Histogram(((1.0, 8), (float("inf"), 10)), 5.0)
 
@@ -43,12 +47,18 @@ class Programs:
     def __init__(self) -> None:
         programs = self
         self.requests = 10
+        #: What replicas say of their processes.
+        self.process = ""
         self.asked: list[str] = []
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 programs.asked.append(self.path)
-                text = REPLICA if self.path == "/metrics" else ENVOY.format(requests=programs.requests - 3)
+                text = (
+                    REPLICA + programs.process
+                    if self.path == "/metrics"
+                    else ENVOY.format(requests=programs.requests - 3)
+                )
                 if self.path == "/server_info":
                     text = json.dumps({"node": {"id": "envoy-1"}})
                 self.send_response(200)
@@ -89,32 +99,47 @@ def live() -> Endpoint:
     return lifecycle.succeed(pending, 1)
 
 
-def replica(address: Address | None, pid: int | None = None, slot: int = 0) -> Replica:
+def replica(address: Address | None, slot: int = 0) -> Replica:
     """A ready replica of it."""
-    return Replica(f"r{slot}", Deployment("1", "a", 1), Phase.READY, address, pid)
+    return Replica(f"r{slot}", Deployment("1", "a", 1), Phase.READY, address, None)
 
 
 def test_everything_that_can_be_measured_is(programs: Programs) -> None:
-    """Counts and latencies come from Envoy, queue times from all replicas together, the rest from the process."""
+    """Counts and latencies come from Envoy, queue times and processes from all replicas together."""
     clock = FakeClock()
     measurements = Measurements(Envoys([programs.address], clock), clock, units=lambda replicas: 4 * replicas)
-    here = replica(programs.address, os.getpid()), replica(programs.address, None, slot=1)
-    (found,) = measurements.of(live(), here)
-    assert found.cpu_percent is not None
-    assert found.memory_percent is not None
-    assert found.memory_percent > 0
+    programs.process = PROCESS.format(spent=1, began=clock.now_ms() / 1000 - 10)
+    (found,) = measurements.of(live(), (replica(programs.address), replica(programs.address, slot=1)))
     assert found == EntityMeasurement(
         "a",
         2,
         8,
-        found.cpu_percent,
-        found.memory_percent,
+        cpu_percent=pytest.approx(10.0),
+        memory_percent=25.0,
         requests=10,
         requests_4xx=2,
         requests_5xx=1,
         in_flight=3,
         histograms=(("request_latency_ms", LATENCY), ("model_queue_time_ms", QUEUE)),
     )
+
+
+def test_processor_time_is_that_since_the_last_reading(programs: Programs) -> None:
+    """A replica whose process is another one is counted from its beginning."""
+    clock = FakeClock()
+    measurements = Measurements(Envoys([programs.address], clock), clock, units=lambda replicas: replicas)
+
+    def percent(spent: float, began: float) -> float | None:
+        programs.process = PROCESS.format(spent=spent, began=began)
+        return measurements.of(live(), (replica(programs.address),))[0].cpu_percent
+
+    first = clock.now_ms() / 1000
+    clock.advance(10)
+    assert percent(1, first) == pytest.approx(10.0)
+    clock.advance(10)
+    assert percent(6, first) == pytest.approx(50.0)
+    clock.advance(10)
+    assert percent(2, first + 25) == pytest.approx(40.0)
 
 
 def test_requests_are_those_since_a_minute_ago(programs: Programs) -> None:
@@ -132,10 +157,10 @@ def test_requests_are_those_since_a_minute_ago(programs: Programs) -> None:
 
 
 def test_what_is_away_is_left_out_or_told(programs: Programs) -> None:
-    """A replica or a process that is gone leaves its figures out; without Envoy there is nothing to tell."""
+    """A replica that is gone leaves its figures out; without Envoy there is nothing to tell."""
     nowhere = Address(host="127.0.0.1", port=1)
     measurements = Measurements(Envoys([programs.address], FakeClock()), FakeClock(), units=lambda replicas: replicas)
-    (found,) = measurements.of(live(), (replica(nowhere, 2**30), replica(None)))
+    (found,) = measurements.of(live(), (replica(nowhere), replica(None, slot=1)))
     assert (found.cpu_percent, found.memory_percent) == (None, None)
     assert [name for name, _ in found.histograms] == ["request_latency_ms"]
     blind = Measurements(Envoys([nowhere], FakeClock()), FakeClock(), units=lambda replicas: replicas)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -253,3 +254,7 @@ def test_times_are_told(serve: Callable[..., Running]) -> None:
     assert "model_prediction_latency_ms_count 1" in metrics
     assert "request_latency_ms_count 2" in metrics
     assert 'request_latency_ms_bucket{le="+Inf"} 2' in metrics
+    process = dict(line.split() for line in metrics if line.startswith(("process_", "machine_")))
+    assert 0 < float(process["process_resident_memory_bytes"]) < float(process["machine_memory_bytes"])
+    assert float(process["process_cpu_seconds_total"]) > 0
+    assert float(process["process_start_time_seconds"]) <= time.time()
