@@ -6,6 +6,7 @@ so that the Dockerfiles and the compose file are used as they are. Every stand-i
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -52,9 +53,13 @@ def docker(*arguments: str) -> str:
 
 def provide(images: Iterable[str]) -> list[str]:
     """See that each image is there: pulled, or made. Those that were made, which are to be removed afterwards."""
-    made = []
+    made: list[str] = []
     for image in images:
-        if _there(image) or _pulled(image):
+        there = _labels(image)
+        if there is not None and LABEL in there:  # by a run that was killed
+            made.append(image)
+            continue
+        if there is not None or _pulled(image):
             continue
         match image.partition(":")[0].rpartition("/")[2]:
             case "python":
@@ -63,6 +68,8 @@ def provide(images: Iterable[str]) -> list[str]:
                 envoy(image, made[0] if made else "")
             case "postgres":
                 postgres(image)
+            case "prometheus":
+                prometheus(image)
             case _:
                 raise AssertionError(f"{image} cannot be pulled, and there is no stand-in for it")
         made.append(image)
@@ -124,6 +131,17 @@ def postgres(image: str) -> None:
         )
 
 
+def prometheus(image: str) -> None:
+    """Debian trixie's Prometheus, unpacked likewise."""
+    _import(
+        image,
+        "trixie",
+        ["--variant=extract", "--include=base-files,prometheus,dash,coreutils"],
+        ["rm -rf $1/usr/share/javascript $1/usr/share/doc"],
+        ["ENV PATH=/usr/bin:/bin", 'ENTRYPOINT ["prometheus"]'],
+    )
+
+
 def compose_binary(directory: Path) -> str:
     """Compose 2 from Debian trixie's package, for a machine whose own release has only the first one."""
     archive = directory / "compose.tar"
@@ -159,8 +177,11 @@ def _fast() -> Path:
     return memory if memory.is_dir() and os.statvfs(memory).f_bavail * 4096 > 4 << 30 else Path(tempfile.gettempdir())
 
 
-def _there(image: str) -> bool:
-    return subprocess.run(["docker", "image", "inspect", image], check=False, capture_output=True).returncode == 0
+def _labels(image: str) -> dict[str, str] | None:
+    """The labels of an image that is there."""
+    command = ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", image]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return (json.loads(done.stdout) or {}) if done.returncode == 0 else None
 
 
 def _pulled(image: str) -> bool:
