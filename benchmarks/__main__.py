@@ -24,6 +24,7 @@ NAMES = (
     "idle_fleet",
     "step_load",
     "overload",
+    "load_generator",
 )
 
 
