@@ -18,6 +18,7 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import PermissionDenied, Unauthenticated
 from databricks.sdk.service.serving import ServingEndpointAccessControlRequest, ServingEndpointPermissionLevel
 
+from controlplane.translate import openai
 from tests.controlplane.api.test_api_permissions import CALLS
 from tests.e2e.test_envoy_access import tampered
 from tests.e2e.wye import EXAMPLE, Wye, alive, config, until
@@ -96,7 +97,8 @@ def test_without_a_valid_token_nothing_can_be_called(wye: Wye, endpoint: dict[st
     """Every call there is, with no token, with one that was changed, and with one that was revoked."""
     token, token_id = new_token(wye, "admin", "admins")
     assert wye.client.post("/api/2.0/token/delete", json={"token_id": token_id}).json() == {}
-    for line in [*CALLS, "POST /serving-endpoints/<name>/invocations"]:
+    predictions = ["<name>/invocations", "<name>/served-models/<served>/invocations", *openai.PATHS]
+    for line in [*CALLS, *(f"POST /serving-endpoints/{path}" for path in predictions)]:
         method, path = line.split(" ")
         path = path.replace("<name>", "private").replace("<endpoint_id>", endpoint["id"]).replace("<served>", "m")
         for what in ("", tampered(wye.token), token):
