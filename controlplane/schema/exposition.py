@@ -15,7 +15,10 @@ Labels = Mapping[str, str]
 
 def family(name: str, kind: str, meaning: str, samples: Iterable[tuple[Labels, float]]) -> list[str]:
     """The lines of one gauge or counter; none when it has no samples."""
-    lines = [f"{name}{labelled(labels)} {number(value)}" for labels, value in samples]
+    lines = [
+        f"{name}{{{_inside(labels)}}} {number(value)}" if labels else f"{name} {number(value)}"
+        for labels, value in samples
+    ]
     return [f"# HELP {name} {meaning}", f"# TYPE {name} {kind}", *lines] if lines else []
 
 
@@ -40,6 +43,8 @@ def labelled(labels: Labels) -> str:
 
 def number(value: float) -> str:
     """A value as short as it can be told."""
+    if isinstance(value, int):
+        return str(int(value))  # True is 1
     if math.isinf(value):
         return "+Inf"
     return str(int(value)) if float(value).is_integer() else f"{value:.6g}"
@@ -50,6 +55,6 @@ def _inside(labels: Labels) -> str:
 
 
 def _escaped(value: str) -> str:
-    if value.isalnum():  # most are
+    if '"' not in value and "\\" not in value and "\n" not in value:  # nearly always
         return value
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
