@@ -324,7 +324,7 @@ def _replica_status(replica: Replica) -> dict[str, object]:
 
 def introduce(settings: Settings) -> None:
     """Where no `wye up` does it: show the admin's token when it is made, and let commands find Wye."""
-    directory = settings.state_dir / "keys"
+    directory = Path(settings.keys_dir)
     token = ""
     if not settings.no_auth:
         first = not keys.made(directory)
