@@ -26,6 +26,7 @@ NAMES = (
     "step_load",
     "overload",
     "load_generator",
+    "page",
 )
 
 

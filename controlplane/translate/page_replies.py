@@ -15,7 +15,10 @@ from controlplane.translate.messages import pack, set_header
 _HOME, _SIGN_IN = "/ui/endpoints/", "/ui/sign-in/"
 #: Paths of fewer than three segments have no scope (DESIGN.md section 3), so that no route can redirect them.
 _NO_PATH = "request.method in ['GET', 'HEAD'] && request.path.matches('^/(ui/?)?([?].*)?$') && response.code == 404"
-_NO_TOKEN = "request.path.startsWith('/ui/') && response.code == 401"  # noqa: S105 - an expression
+_SIGNED_OUT = (
+    "request.path.startsWith('/ui/') && (response.code == 401 || "
+    "response.code_details == 'rbac_access_denied_matched_policy[revoked]')"
+)
 _NO_CONTROL_PLANE = "request.path.startsWith('/ui/') && response.code in [502, 503, 504]"
 
 _AWAY = """<!doctype html>
@@ -40,7 +43,7 @@ def mappers() -> list[ResponseMapper]:
     """The replies, in the order in which they are tried."""
     return [
         _redirect(_NO_PATH, _HOME),
-        _redirect(_NO_TOKEN, f"{_SIGN_IN}?to=%PATH(NQ)%"),
+        _redirect(_SIGNED_OUT, f"{_SIGN_IN}?to=%PATH(NQ)%"),
         ResponseMapper(
             filter=_when(_NO_CONTROL_PLANE),
             status_code=503,

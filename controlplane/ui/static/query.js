@@ -52,6 +52,19 @@
     box.append(rows);
   }
 
+  // Over several lines, with every number as it was written: read and written anew, 1.0 would be 1 and large ones others.
+  function indented(text) {
+    try { JSON.parse(text); } catch { return text; }
+    let depth = 0, out = "";
+    const line = () => `\n${"  ".repeat(depth)}`;
+    for (const token of text.match(/"(?:\\.|[^"\\])*"|[[\]{},:]|[^\s[\]{},:"]+/g) || []) {
+      if (token === "{" || token === "[") { depth += 1; out += token + line(); }
+      else if (token === "}" || token === "]") { depth -= 1; out = /[[{]\s*$/.test(out) ? out.trimEnd() + token : out + line() + token; }
+      else out += token === "," ? token + line() : token === ":" ? ": " : token;
+    }
+    return out;
+  }
+
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const button = form.querySelector("button"), model = target.value;
@@ -65,7 +78,7 @@
       by("by").textContent = answer.headers.get("served-model-name") || "–";
       by("took").textContent = `${took.toFixed(1)} ms`;
       phases(answer.headers.get("server-timing"), took);
-      try { by("text").textContent = JSON.stringify(JSON.parse(text), null, 2); } catch { by("text").textContent = text; }
+      by("text").textContent = indented(text);
     } catch (error) {
       by("status").textContent = "no answer";
       by("by").textContent = by("took").textContent = "–";

@@ -16,7 +16,12 @@
     const { xhr, target } = event.detail;
     if (xhr.status >= 502 && xhr.status <= 504) { isAway(true); return; }
     isAway(false);
-    if (xhr.status >= 400 && target.id === "check") { event.detail.shouldSwap = true; return; }
+    if (xhr.status >= 400) {
+      // What was there is gone, or is no longer ours to see: that is said in its place.
+      event.detail.shouldSwap = Boolean(target.id);
+      event.detail.swapOverride = "innerHTML";
+      return;
+    }
     if (!target.id || !target.matches("[hx-trigger^=every]")) return;
     if (last.get(target) === xhr.responseText) event.detail.shouldSwap = false;
     else last.set(target, xhr.responseText);
