@@ -1,7 +1,6 @@
 """A server that answers at once, save when it is told to stall, to refuse or to hang up; on a thread of its own."""
 
 import asyncio
-import contextlib
 import threading
 
 BODY = b'{"predictions": [1.0]}'
@@ -31,13 +30,8 @@ class StallingServer:
         return self
 
     def __exit__(self, *_):
-        self.stop()
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
-
-    def stop(self):
-        """Go away: accept no more, close all; from any thread, more than once."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._stop.set)
 
     @property
     def url(self):
@@ -46,18 +40,27 @@ class StallingServer:
     async def _run(self):
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._open = set()
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
+        self._open = {}
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=1024)
         self.port = server.sockets[0].getsockname()[1]
         self._listening.set()
         await self._stop.wait()
         server.close()
-        for task in self._open:
+        for _ in range(5):  # what was accepted a moment ago becomes a connection first
+            await asyncio.sleep(0)
+        tasks = list(self._open)
+        for task in tasks:
+            self._open[task].transport.abort()
             task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _accept(self, reader, writer):
+        """At once, not when a task first runs, which it may never do."""
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._open[task] = writer
+        task.add_done_callback(self._open.pop)
 
     async def _serve(self, reader, writer):
-        self._open.add(asyncio.current_task())
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -77,5 +80,4 @@ class StallingServer:
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
-            self._open.discard(asyncio.current_task())
             writer.close()

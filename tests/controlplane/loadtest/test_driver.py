@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import socketserver
 import threading
 
 import pytest
@@ -40,11 +41,11 @@ def test_a_stall_of_a_second_is_reported_at_a_fixed_rate():
 
 def test_clients_that_wait_for_their_answers_hardly_see_the_same_stall():
     """Which is why latency is measured at a rate: four clients have asked four times in that second."""
-    with StallingServer(stalls_at(100), stall=0.5) as server:
+    with StallingServer(stalls_at(40), stall=0.5) as server:
         ran = drive(server, Closed(4), 1)
     whole = ran.tally.latencies[0]
     assert whole.highest >= 0.45e9
-    assert whole.quantile(0.95) < 0.2e9
+    assert whole.quantile(0.9) < 0.2e9
 
 
 def test_what_waits_for_a_connection_has_waited():
@@ -130,18 +131,32 @@ def test_nobody_to_be_tested_is_said_at_once():
             driver.run(driver.Assignment(url, [b""], Closed(2), 1, 1), lambda *_: None)
 
 
+class ShortLived(socketserver.StreamRequestHandler):
+    """Answers one request, and hangs up."""
+
+    def handle(self):
+        while self.rfile.readline().strip():
+            pass
+        self.rfile.read(2)
+        self.wfile.write(answer(more=b"connection: close\r\n"))
+
+
 def test_a_server_that_goes_away_meanwhile_is_counted_not_hammered():
     """Connections that cannot be made are failures of the requests that were due, at a bearable pace."""
-    server = StallingServer(lambda number: None if number > 20 else answer())
-    with server:
-        gone = threading.Event()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), ShortLived) as server:
+        server.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
 
         def watching(tally, _):
-            if tally.succeeded > 10 and not gone.is_set():
-                gone.set()
-                server.stop()
+            if tally.succeeded > 10:
+                server.shutdown()
+                server.socket.close()
 
         ran = drive(server, Closed(4), 1, watching=watching)
-    assert ran.tally.failed > 0
-    assert ran.tally.failed < 500
+        server.shutdown()
+        thread.join()
+    assert ran.tally.succeeded > 10
+    assert 0 < ran.tally.failed < 200
+    assert "cannot connect" in ran.tally.failures
     assert ran.tally.sent == ran.tally.succeeded + ran.tally.failed
