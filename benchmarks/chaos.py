@@ -227,8 +227,8 @@ class Chaos:
     # What happens
 
     def _kill_replica(self, name: str) -> None:
-        now = time.monotonic()
         ready = self._asked(lambda: self._wye.replicas(name))
+        now = time.monotonic()
         # A replica that ends again and again is not waited for, by design; so each is killed no more often than that,
         # until it has served long enough (and ten seconds more, to be sure) for this to be forgotten.
         often = {each: self._kills.get(each, []) for each in ready}
@@ -252,9 +252,9 @@ class Chaos:
         self._end("controlplane", signal.SIGKILL)
 
     def _kill_worker_host(self, _name: str) -> None:
+        status = self._asked(lambda: self._wye.client.get("/api/2.0/wye/status").json())
         now = time.monotonic()
         last = {each: kills[-1] for each, kills in self._kills.items() if kills}
-        status = self._asked(lambda: self._wye.client.get("/api/2.0/wye/status").json())
         down = {each["id"] for each in status.get("replicas", []) if each["phase"] in {"STARTING", "FAILED"}}
         event = self._note("kill -9 of the worker host")
         event.bereft = tuple({self._of[each] for each, at in last.items() if each in down or at > now - SUCCESSION})
