@@ -9,6 +9,7 @@ from typing import Any
 Json = dict[str, Any]
 #: What the server adds, and what only repeats something else.
 _NOT_ASKED_FOR = {"name", "state", "creator", "creation_timestamp"}
+_WORDS = {"entity_name": "model", "entity_version": "version", "entity_version_alias": "alias"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ def changes(before: Json | None, after: Json) -> tuple[Change, ...]:
     return tuple(found)
 
 
+def word(field: str) -> str:
+    """What people call a field of a served entity."""
+    return _WORDS.get(field) or field.replace("_", " ")
+
+
 def _entities(config: Json) -> dict[str, Json]:
     percents = {
         route["served_model_name"]: f"{route['traffic_percentage']} %"
@@ -55,7 +61,7 @@ def _entities(config: Json) -> dict[str, Json]:
 def _lines(before: Json, after: Json) -> tuple[Line, ...]:
     fields = [field for field in (before | after) if field not in _NOT_ASKED_FOR]
     return tuple(
-        Line(field.replace("_", " ").removeprefix("entity "), _text(before.get(field)), _text(after.get(field)))
+        Line(word(field), _text(before.get(field)), _text(after.get(field)))
         for field in fields
         if before.get(field) != after.get(field)
     )

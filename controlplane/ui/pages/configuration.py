@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as Answer
 from controlplane.ui import forms
 from controlplane.ui.backend import ENDPOINTS, Api, ApiError, Json, endpoint_path
 from controlplane.ui.deps import PageDeps
-from controlplane.ui.differences import Change, Line
+from controlplane.ui.differences import Change, Line, word
 
 CREATE = "/ui/create"
 EDIT = "/ui/endpoints/<name>/edit"
@@ -135,7 +135,7 @@ def _changes(told: Json) -> list[Change]:
     found = []
     for entity in told.get("served_entities", ()):
         lines = [
-            Line(line["field"].replace("_", " "), _text(line.get("before")), _text(line.get("after")))
+            Line(word(line["field"]), _text(line.get("before")), _text(line.get("after")))
             for line in entity["fields"]
             if line["field"] != "name"
         ]

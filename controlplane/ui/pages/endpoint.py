@@ -139,7 +139,7 @@ def _printed(api: Api, name: str, details: Json) -> list[dict[str, str]]:
         return []
     found = []
     for entity in details.get("pending_config", {}).get("served_entities", ()):
-        if entity["state"]["deployment"] == "DEPLOYMENT_READY":
+        if entity["state"]["deployment"] not in {"DEPLOYMENT_CREATING", "DEPLOYMENT_FAILED"}:
             continue
         for kind, title in (("build-logs", "environment"), ("logs", "output")):
             lines = last_lines(api, name, entity["name"], kind, 40)
