@@ -64,7 +64,7 @@ CMD ["mlflow", "server"]
 FROM mlflow AS worker
 USER root
 # OpenMP, which LightGBM's wheels look for.
-RUN apt-get update -q && apt-get install -y -q --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY --from=wye /wye /opt/wye
 USER wye
 HEALTHCHECK --interval=3s --timeout=5s --start-period=60s --retries=5 \

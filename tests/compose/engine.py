@@ -45,7 +45,7 @@ def _own() -> Iterator[None]:
         raise NoEngineError(
             "no Docker daemon answers, and only root can start one (with the package docker.io on Debian)"
         )
-    directory = Path(tempfile.mkdtemp(prefix="wye-docker-"))
+    directory = Path(tempfile.mkdtemp(prefix="wye-docker-", dir=stand_ins.roomy(8)))
     address = f"unix://{directory}/docker.sock"
     log = (directory / "log").open("wb")
     command = ["dockerd", "--host", address, "--data-root", str(directory / "data")]
@@ -53,8 +53,6 @@ def _own() -> Iterator[None]:
     daemon = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     before = os.environ.get("DOCKER_HOST")
     os.environ["DOCKER_HOST"] = address
-    bridge = Path("/sys/class/net/docker0")
-    bridged = bridge.exists()
     try:
         until(lambda: _answers() or daemon.poll() is not None, 60, "a Docker daemon of our own answers")
         if daemon.poll() is not None:
@@ -70,8 +68,6 @@ def _own() -> Iterator[None]:
         if before is not None:
             os.environ["DOCKER_HOST"] = before
         shutil.rmtree(directory, ignore_errors=True)
-        if bridge.exists() and not bridged:
-            subprocess.run(["ip", "link", "delete", "docker0"], check=False, capture_output=True)
 
 
 def _compose(scratch: Path) -> list[str]:

