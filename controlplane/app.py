@@ -33,6 +33,7 @@ from controlplane.files import write_private
 from controlplane.leadership import Leadership, note_envoys, publish_control_planes
 from controlplane.load_history import LoadHistory
 from controlplane.measurements import Envoys, FleetMeasurements, Measurements
+from controlplane.opening import opened
 from controlplane.registry import Registry
 from controlplane.rollout.autoscale import UNITS_PER_REPLICA, ScaleOptions
 from controlplane.rollout.duty import Duty
@@ -66,7 +67,9 @@ async def run(settings: Settings) -> None:
     stopping = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
-    await _ControlPlane(settings, Store(settings.database_url)).run(stopping)
+    store = await opened(settings, stopping)
+    if store is not None:
+        await _ControlPlane(settings, store).run(stopping)
 
 
 class _ControlPlane:
@@ -99,7 +102,9 @@ class _ControlPlane:
             clock=self._clock,
             failing=LastWords(self._runtime, store).keep,
             options=Options(drain=settings.drain, grace=settings.grace, deploy_timeout=settings.deploy_timeout),
-            scaling=ScaleOptions(down_after=settings.scale_down_after, to_zero_after=settings.scale_to_zero_after),
+            scaling=ScaleOptions(
+                settings.scale_down_after, settings.scale_to_zero_after, settings.replicas_per_processor
+            ),
         )
         self._history = LoadHistory()
 

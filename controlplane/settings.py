@@ -53,6 +53,12 @@ class Settings:
         "where endpoints are stored (SQLite or PostgreSQL)",
         shown="sqlite:///<state-dir>/wye.db",
     )
+    database_patience: float = _setting(
+        60.0,
+        "WYE_DATABASE_PATIENCE",
+        "how long a start waits for a database that does not answer (not for SQLite)",
+        unit="seconds",
+    )
     api_address: str = _setting(
         "", "WYE_API_ADDRESS", "where the control plane's REST API listens", shown="unix:<run-dir>/api.sock"
     )
@@ -160,6 +166,11 @@ class Settings:
     )
     artifacts_megabytes: int = _setting(
         20480, "WYE_ARTIFACTS_MEGABYTES", "how much of those copies is kept when nothing uses them", unit="MB"
+    )
+    replicas_per_processor: int = _setting(
+        8,
+        "WYE_REPLICAS_PER_PROCESSOR",
+        "most replicas of one served entity for each processor of the machine, whatever it asks for; 0 is any number",
     )
     share_megabytes: int = _setting(
         8,

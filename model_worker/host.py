@@ -29,6 +29,7 @@ from model_worker.fork_servers import ForkServers
 from model_worker.hosted import HostedReplica, Surroundings
 from model_worker.listeners import ListenerError, Listeners, TcpListeners, UnixListeners, answers
 from model_worker.logs import Logs
+from model_worker.measured import Measured
 from model_worker.orphanage import Orphan, Orphanage, Record
 from model_worker.protocol import Acting, Command, ProtocolError, Sleep, Spec, Start, State, Stop
 from model_worker.pulse import Patience
@@ -46,6 +47,9 @@ _RECORD_PAUSE = 0.02
 
 #: Seconds between two looks that are a sign that the host itself could not run.
 _OUT_OF_BREATH = 2.0
+
+#: … and their share of the machine's memory, which takes the kernel a while.
+_LOOKS_TO_MEASURE = 20
 
 #: The files of replicas that are gone are looked at more rarely.
 _LOOKS_TO_TIDY = 40
@@ -103,6 +107,7 @@ class Host:
         self._replicas: dict[str, HostedReplica] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._peers: set[asyncio.StreamWriter] = set()
+        self._measured = Measured()
         self._record = Record(options.log_dir / "replicas.json")
         self._writing: asyncio.TimerHandle | None = None
         self._record_pause = _RECORD_PAUSE
@@ -323,7 +328,7 @@ class Host:
             Path(self._options.listen.removeprefix("unix:")).unlink(missing_ok=True)
 
     async def _serve_peer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(protocol.line(self._hello()))
+        writer.write(protocol.line(self._hello()) + protocol.line(self._measured.to_json()))
         self._peers.add(writer)
         try:
             while line := await reader.readline():
@@ -346,6 +351,10 @@ class Host:
             "pid": os.getpid(),
             "replicas": [replica.state.to_json() for replica in self._replicas.values()],
         }
+
+    def _pids(self) -> dict[str, int]:
+        states = [replica.state for replica in self._replicas.values()]
+        return {state.spec.id: state.pid for state in states if state.pid is not None and state.phase == protocol.READY}
 
     def _publish(self, state: State) -> None:
         if self._writing is None:
@@ -371,6 +380,9 @@ class Host:
             for replica in self._replicas.values():
                 replica.look(now, awake_since)
             looks += 1
+            if looks % _LOOKS_TO_MEASURE == 1:
+                await asyncio.to_thread(self._measured.look, self._pids())
+                self._tell(self._measured.to_json())
             for logs in self._logs.values():
                 logs.cut(self._replicas)
                 if looks % _LOOKS_TO_TIDY == 1:

@@ -25,7 +25,7 @@ from controlplane.domain.config import (
     WorkloadSize,
 )
 from controlplane.domain.delivery import EnvoyStatus, Rejection, TypeStatus, Verdict
-from controlplane.domain.fleet import Address, Deployment, Phase, Replica, ReplicaSpec
+from controlplane.domain.fleet import Address, Deployment, Machine, Phase, Replica, ReplicaSpec
 from controlplane.domain.problem import Problem, ProblemCode, ProblemError
 from controlplane.domain.secret import SecretAcl, SecretInfo, SecretPermission, secret_reference
 from controlplane.domain.token import Token
@@ -42,6 +42,7 @@ __all__ = [
     "EnvoyStatus",
     "Grant",
     "LimitKey",
+    "Machine",
     "Outcome",
     "PastConfig",
     "Permission",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -92,3 +93,17 @@ class Replica:
     #: How often in a row its process has failed since it last served steadily, and what it said at the last time.
     crashes: int = 0
     last_words: str = ""
+    #: Why its entity has fewer replicas than it should, where that is so.
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What replicas share, as their runtime has last measured it."""
+
+    processors: int
+    #: Bytes of memory in all, and bytes that new processes can have.
+    memory: int
+    available: int
+    #: Replica id → bytes of its own and its share of common ones, of those that were measured.
+    taken: Mapping[str, int] = field(default_factory=dict)

@@ -10,9 +10,13 @@ import math
 from dataclasses import dataclass, replace
 
 from controlplane.domain import ServedEntity
+from controlplane.rollout.capacity import Room
 
 #: Units of provisioned concurrency that one replica offers; one unit is one request at a time.
 UNITS_PER_REPLICA = 4
+
+#: Seconds after which it is asked again whether there is room by now.
+_ROOM_AGAIN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +30,14 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class ScaleOptions:
-    """Times in seconds that users may change (`wye settings`)."""
+    """What users may change (`wye settings`); times in seconds."""
 
     #: How long the load must have been lower before replicas are given up.
     down_after: float = 300.0
     #: How long nobody may have asked before an entity that may scale to zero does.
     to_zero_after: float = 1800.0
+    #: Replicas of one entity for each processor; 0 is any number.
+    per_processor: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ class Scale:
 
     replicas: int
     ask_again_at: float | None = None
+    #: Why it is not more, when it should be; "" when it need not be more.
+    capped: str = ""
 
 
 def bounds(entity: ServedEntity) -> Bounds:
@@ -90,3 +98,12 @@ def scale(history: History, within: Bounds, now: float, options: ScaleOptions) -
     if replicas > within.least:
         again.append(recent[0].at + options.down_after)
     return Scale(replicas, min(again, default=None))
+
+
+def cap(wanted: Scale, room: Room | None, now: float) -> Scale:
+    """The same, but for no more replicas than there is room for; None is room for any number."""
+    if room is None or wanted.replicas <= room.most:
+        return wanted
+    again = min(now + _ROOM_AGAIN, wanted.ask_again_at or math.inf)
+    words = f"Capped at {room.most} of {wanted.replicas} replicas: the machine has no room for more; {room.why}."
+    return Scale(room.most, again, words)

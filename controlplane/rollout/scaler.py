@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from controlplane.domain import Deployment, Endpoint
-from controlplane.rollout.autoscale import UNITS_PER_REPLICA, Bounds, History, Sample, ScaleOptions, bounds, scale
+from controlplane.rollout.autoscale import (
+    UNITS_PER_REPLICA,
+    Bounds,
+    History,
+    Sample,
+    ScaleOptions,
+    bounds,
+    cap,
+    scale,
+)
+from controlplane.rollout.capacity import Room
 from controlplane.rollout.loads import ClusterLoad
 from controlplane.rollout.state import deployment, new_entities, wanted_entities
 from controlplane.translate import names
@@ -23,6 +33,8 @@ class _Scaled:
     history: History
     replicas: int
     ask_again_at: float | None = None
+    capped: str = ""
+    room: Room | None = None
 
 
 @dataclass(slots=True)
@@ -39,8 +51,9 @@ class Scaler:
         endpoint: Endpoint | None,
         now: float,
         awake: Mapping[Deployment, int] = MappingProxyType({}),
+        room: Callable[[Deployment], Room | None] = lambda _: None,
     ) -> None:
-        """Keep to what the endpoint wants now (None: it is deleted), and look at the time.
+        """Keep to what the endpoint wants now (None: it is deleted), and look at the time and the `room` there is.
 
         An entity that an update brings up is taken to be asked for, so that it is started and proves itself. One of an
         active config that was never heard of (the control plane has just started, or taken over) is taken to be idle,
@@ -61,6 +74,7 @@ class Scaler:
                 scaled = _Scaled(names.cluster(endpoint.name, where), within, history, 0)
                 self._by_cluster[scaled.cluster] = where
             kept[where] = scaled
+            scaled.room = room(where)
             self._look(scaled, now)
         for where in known.keys() - kept.keys():
             self._by_cluster.pop(known[where].cluster, None)
@@ -86,6 +100,11 @@ class Scaler:
         """How many replicas each deployment of the endpoint is to have; 0 means asleep."""
         return {where: scaled.replicas for where, scaled in self._endpoints.get(endpoint_id, {}).items()}
 
+    def capped(self, endpoint_id: str) -> dict[Deployment, str]:
+        """Why deployments of the endpoint have fewer replicas than they should, of those that have."""
+        found = self._endpoints.get(endpoint_id, {})
+        return {where: scaled.capped for where, scaled in found.items() if scaled.capped}
+
     def ask_again_at(self, endpoint_id: str) -> float | None:
         """When to `follow` the endpoint again though nothing is heard until then."""
         times = (scaled.ask_again_at for scaled in self._endpoints.get(endpoint_id, {}).values())
@@ -101,6 +120,6 @@ class Scaler:
     def _look(self, scaled: _Scaled, now: float) -> bool:
         """Bring the answer up to date; True when it has changed, or when it is time's turn to change it next."""
         before, timed = scaled.replicas, scaled.ask_again_at is not None
-        answer = scale(scaled.history, scaled.bounds, now, self.options)
-        scaled.replicas, scaled.ask_again_at = answer.replicas, answer.ask_again_at
+        answer = cap(scale(scaled.history, scaled.bounds, now, self.options), scaled.room, now)
+        scaled.replicas, scaled.ask_again_at, scaled.capped = answer.replicas, answer.ask_again_at, answer.capped
         return scaled.replicas != before or (scaled.ask_again_at is not None) > timed

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import replace
 
-from controlplane.domain import Phase, Replica, ReplicaSpec, secret_reference
+from controlplane.domain import Machine, Phase, Replica, ReplicaSpec, secret_reference
 from controlplane.runtimes import Fleet, Runtime
 from controlplane.store import Secrets, StoreUnavailableError
 
@@ -33,6 +33,11 @@ class WithSecrets:
     def connected(self) -> bool:
         """As the runtime's."""
         return self._runtime.connected
+
+    @property
+    def machine(self) -> Machine | None:
+        """As the runtime's."""
+        return self._runtime.machine
 
     async def wait_connected(self) -> None:
         """As the runtime's."""

@@ -56,7 +56,7 @@ class Observed:
         """True when as many replicas answer, or would if they were asked, as the entity needs to begin with."""
         found = self.of(deployment(endpoint_id, entity))
         answering = sum(replica.phase in {Phase.READY, Phase.ASLEEP} for replica in found)
-        return answering >= (1 if self.sleeps(endpoint_id, entity) else bounds(entity).least)
+        return answering >= min(bounds(entity).least, len(self.kept(endpoint_id, entity)))
 
     def sleeps(self, endpoint_id: str, entity: ServedEntity) -> bool:
         """True when nobody has asked for the entity for so long that it is to have no process."""

@@ -11,14 +11,15 @@ import heapq
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from controlplane.clock import Clock
 from controlplane.discovery.hub import Hub
-from controlplane.domain import Endpoint, Phase, Replica, UpdateState, Verdict
+from controlplane.domain import Deployment, Endpoint, Phase, Replica, UpdateState, Verdict
 from controlplane.domain.load import LoadReport
 from controlplane.rollout.autoscale import ScaleOptions
+from controlplane.rollout.capacity import Room, room
 from controlplane.rollout.loads import Loads
 from controlplane.rollout.plan import Plan, plan
 from controlplane.rollout.restart import Crashes
@@ -51,16 +52,6 @@ class _Record:
     targets: dict[Key, str | None] = field(default_factory=dict)
     #: True while the end of an update is being written.
     saving: bool = False
-
-
-def _told(record: _Record) -> Iterator[Replica]:
-    """The replicas with what only the supervisor knows of them."""
-    for replica_id, replica in record.replicas.items():
-        crashes = record.crashes[replica_id]
-        if crashes.times:
-            yield replace(replica, crashes=len(crashes.times), last_words=crashes.last_words)
-        else:
-            yield replica
 
 
 async def _nothing(_before: Endpoint, _after: Endpoint) -> None:
@@ -245,7 +236,7 @@ class Supervisor:
                     self._scaler.woke(replica.deployment, self._clock.monotonic())
             touched.add(owner)
         for owner in touched:
-            self._replicas[owner] = tuple(_told(self._records[owner]))
+            self._tell(owner)
         self._dirty |= touched
 
     def _delivery_changed(self, _envoys: Iterable[str]) -> None:
@@ -287,10 +278,33 @@ class Supervisor:
         now = self._clock.monotonic()
         running = {Phase.STARTING, Phase.READY}
         awake = Counter(r.deployment for r in self._records[endpoint_id].replicas.values() if r.phase in running)
-        self._scaler.follow(endpoint_id, self._endpoint(endpoint_id), now, awake)
+        capped = self._scaler.capped(endpoint_id)
+        self._scaler.follow(endpoint_id, self._endpoint(endpoint_id), now, awake, self._room)
+        if self._scaler.capped(endpoint_id) != capped:
+            self._tell(endpoint_id)
         again = self._scaler.ask_again_at(endpoint_id)
         if again is not None:
             self._alarm(again - now, endpoint_id)
+
+    def _room(self, where: Deployment) -> Room | None:
+        machine, record = self._runtime.machine, self._records[where.endpoint_id]
+        if machine is None:
+            return None
+        running = [each.id for each in record.replicas.values() if each.deployment == where and each.pid is not None]
+        return room(machine, running, self._scaler.options.per_processor)
+
+    def _tell(self, endpoint_id: str) -> None:
+        """Show other threads the endpoint's replicas, with what only we know of them."""
+        record, capped = self._records[endpoint_id], self._scaler.capped(endpoint_id)
+        self._replicas[endpoint_id] = tuple(
+            replace(
+                replica,
+                crashes=len(record.crashes[replica_id].times),
+                last_words=record.crashes[replica_id].last_words,
+                note=capped.get(replica.deployment, ""),
+            )
+            for replica_id, replica in record.replicas.items()
+        )
 
     def _publish(self, endpoint_ids: list[str]) -> None:
         put: dict[Key, Resource] = {}

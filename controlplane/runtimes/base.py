@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from controlplane.domain import Replica, ReplicaSpec
+from controlplane.domain import Machine, Replica, ReplicaSpec
 from controlplane.watch import WatchedMap
 
 #: Replica id → replica. Its one writer is the runtime.
@@ -29,6 +29,10 @@ class Runtime(Protocol):
     @property
     def connected(self) -> bool:
         """True when the fleet shows what really runs; False before adoption and while the runtime is out of reach."""
+
+    @property
+    def machine(self) -> Machine | None:
+        """What replicas share, as it was last measured; None when it is not known."""
 
     async def wait_connected(self) -> None:
         """Return once `connected` is True."""

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from controlplane.domain import Address, Phase, Replica, ReplicaSpec
+from controlplane.domain import Address, Machine, Phase, Replica, ReplicaSpec
 from controlplane.runtimes.base import Fleet
 
 #: Takes connections nowhere, and is a valid address in every resource made from it.
@@ -50,6 +50,8 @@ class FakeRuntime:
         self._connected = True
         self._reachable = asyncio.Event()
         self._reachable.set()
+        #: What it says of its machine.
+        self.machine: Machine | None = None
         #: Every start that was obeyed, and every stop, in order.
         self.started: list[ReplicaSpec] = []
         self.stopped: list[str] = []

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from controlplane.domain import Address, Deployment, Phase, Replica, ReplicaSpec
+from controlplane.domain import Address, Deployment, Machine, Phase, Replica, ReplicaSpec
 from controlplane.runtimes.base import Fleet, OutOfReachError
 
 _logger = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class ProcessRuntime:
         self._fleet = fleet
         self._writer: asyncio.StreamWriter | None = None
         self._reachable = asyncio.Event()
+        self._machine: Machine | None = None
         self._requests = itertools.count(1)
         self._awaited: dict[int, asyncio.Future[str]] = {}
         self._epoch = 0
@@ -74,6 +75,11 @@ class ProcessRuntime:
     def connected(self) -> bool:
         """True from adoption until the connection breaks."""
         return self._writer is not None
+
+    @property
+    def machine(self) -> Machine | None:
+        """What the host last said of its machine."""
+        return self._machine
 
     async def wait_connected(self) -> None:
         """Return once what the host runs has been adopted."""
@@ -162,6 +168,9 @@ class ProcessRuntime:
                     self._fleet.set(replica.id, replica)
             case "gone":
                 self._fleet.delete(message["id"])
+            case "machine":
+                fields = ("processors", "memory", "available", "taken")
+                self._machine = Machine(**{name: message[name] for name in fields})
             case "logs":
                 answer = self._awaited.get(message["request"])
                 if answer is not None and not answer.done():

@@ -47,7 +47,7 @@ def active_status(endpoint: Endpoint, entity: ServedEntity, replicas: Iterable[R
         return EntityStatus(DeploymentState.ABORTED, STOPPED)
     mine = _replicas_of(endpoint, entity, replicas)
     if _any_ready(mine):
-        return READY
+        return EntityStatus(DeploymentState.READY, mine[0].note)
     if any(replica.phase is Phase.ASLEEP for replica in mine):
         return EntityStatus(DeploymentState.READY, ASLEEP)
     worst = max(mine, key=lambda replica: replica.crashes, default=None)

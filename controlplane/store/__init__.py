@@ -1,7 +1,7 @@
 """What survives a restart: endpoints and every config version that was ever accepted. Knows SQL, decides nothing."""
 
 from controlplane.store.endpoints import Endpoints
-from controlplane.store.errors import DeposedError, StaleWriteError, StoreUnavailableError
+from controlplane.store.errors import DeposedError, StaleWriteError, StoreUnavailableError, StoreUnusableError
 from controlplane.store.lease import Lease, Peer, View
 from controlplane.store.secrets import Secrets
 from controlplane.store.store import Store
@@ -16,6 +16,7 @@ __all__ = [
     "StaleWriteError",
     "Store",
     "StoreUnavailableError",
+    "StoreUnusableError",
     "Tokens",
     "View",
 ]

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
 
-from controlplane.store.errors import StoreUnavailableError
+from controlplane.store.errors import StoreUnavailableError, StoreUnusableError
 
 #: How long a writer waits for another process's write on SQLite, and anyone for a connection to PostgreSQL.
 WAIT_SECONDS = 5.0
@@ -40,7 +40,7 @@ def open_database(url: str, wait_seconds: float = WAIT_SECONDS) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise StoreUnavailableError(
+        raise StoreUnusableError(
             "The store's URL is not a database URL; give one such as sqlite:////var/lib/wye/wye.db "
             "or postgresql://user@host/wye."
         ) from None
@@ -51,13 +51,13 @@ def open_database(url: str, wait_seconds: float = WAIT_SECONDS) -> Engine:
     elif parsed.drivername == "postgresql+psycopg":
         engine = _postgresql(parsed, wait_seconds)
     else:
-        raise StoreUnavailableError(f"The store does not know {parsed.drivername}; use sqlite:///… or postgresql://….")
+        raise StoreUnusableError(f"The store does not know {parsed.drivername}; use sqlite:///… or postgresql://….")
     try:
         with plain_words(engine):
             migrate(engine)
     except CommandError:
         engine.dispose()
-        raise StoreUnavailableError(
+        raise StoreUnusableError(
             f"The database {_where(engine.url)} was made by a newer release of Wye; run that release, or another database."
         ) from None
     except BaseException:
@@ -116,7 +116,7 @@ def _postgresql(url: URL, wait_seconds: float) -> Engine:
             connect_args={"connect_timeout": max(2, round(wait_seconds))},
         )
     except ModuleNotFoundError:
-        raise StoreUnavailableError(
+        raise StoreUnusableError(
             "PostgreSQL needs the package psycopg; install it with: pip install 'psycopg[binary]'"
         ) from None
 

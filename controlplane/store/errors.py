@@ -14,6 +14,10 @@ class DeposedError(StoreUnavailableError):
         super().__init__("Another control plane has taken over from the one that was asked; send this again.")
 
 
+class StoreUnusableError(StoreUnavailableError):
+    """The database cannot be used at all, and waiting would not help: the URL, the driver or the tables are wrong."""
+
+
 class StaleWriteError(Exception):
     """The endpoint was changed or deleted since the value that this write was made from was read."""
 

@@ -29,6 +29,10 @@ class CannotStartError(Exception):
     """Says in one line why Wye cannot start, and what to do about it."""
 
 
+class AwayError(CannotStartError):
+    """What is needed may well be there later."""
+
+
 def hold_state_dir(settings: Settings) -> IO[str]:
     """Make the state directory and take its lock, which lasts as long as the returned file is open."""
     directory = settings.state_dir
@@ -104,8 +108,17 @@ def free_port(settings: Settings) -> int:
         return int(probe.getsockname()[1])
 
 
+def has_served(settings: Settings) -> bool:
+    """Whether there may be endpoints already."""
+    url = settings.database_url
+    return not url.startswith("sqlite:///") or Path(url.removeprefix("sqlite:///")).exists()
+
+
 def check_registry(uri: str) -> None:
-    """See that the MLflow registry's URI can be understood, and that something answers there."""
+    """See that the MLflow registry's URI can be understood, and that something answers there.
+
+    Raises AwayError when nothing does, CannotStartError when nothing ever will.
+    """
     where = urlsplit(uri)
     scheme = where.scheme.split("+")[0]
     if scheme in _DIRECTORIES or uri == "databricks" or scheme == "databricks":
@@ -117,7 +130,7 @@ def check_registry(uri: str) -> None:
         try:
             httpx.get(f"{uri.rstrip('/')}/health", timeout=5.0)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise CannotStartError(f"The MLflow server at {shown} does not answer ({error}); is it running?") from error
+            raise AwayError(f"The MLflow server at {shown} does not answer ({error}); is it running?") from error
     else:
         raise CannotStartError(
             f"The MLflow registry's URI {shown!r} is not understood; use sqlite:///…, postgresql://…, http(s)://… or a directory."
@@ -136,7 +149,7 @@ def _check_database(uri: str, shown: str) -> None:
             engine.dispose()
     except (SQLAlchemyError, ArgumentError, ImportError, ValueError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise CannotStartError(f"The MLflow registry at {shown} cannot be opened: {reason}") from error
+        raise AwayError(f"The MLflow registry at {shown} cannot be opened: {reason}") from error
 
 
 def _without_password(uri: str) -> str:

@@ -15,27 +15,33 @@ from pathlib import Path
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 
 from controlplane import keys
 from controlplane.demo import CONFIG, ENDPOINT, EXAMPLE, MODELS
 from controlplane.files import write_private
+from controlplane.opening import WAITING
 from controlplane.settings import OFF, Settings
 from controlplane.translate.access_log import STDOUT
 from controlplane.up import envoy, worker_host
 from controlplane.up.access_log import keep_small
 from controlplane.up.drain import drain
 from controlplane.up.preflight import (
+    AwayError,
     CannotStartError,
     check_auth,
     check_registry,
     find_envoy,
     free_port,
+    has_served,
     hold_state_dir,
 )
 from controlplane.up.processes import Kept, Program, end_orphans, write_pids
 
 #: Seconds within which everything must answer, on a slow machine that imports MLflow for the first time.
 START_TIMEOUT = 120.0
+#: Seconds after which somebody who looks on is told what is waited for.
+QUIET = 3.0
 
 
 class Stack:
@@ -72,7 +78,7 @@ class Stack:
             self._wye_json.unlink(missing_ok=True)
             access_log = self._settings.access_log or str(self._settings.log_dir / "access.log")
             self._settings = replace(self._settings, port=free_port(self._settings), access_log=access_log)
-            await asyncio.to_thread(check_registry, self._settings.mlflow_uri)
+            await self._check_registry()
             if not self._settings.no_auth:
                 self._token = keys.load_or_make(Path(self._settings.keys_dir)).admin_token
             tidying = asyncio.create_task(self._tidy(), name="access log")
@@ -95,6 +101,17 @@ class Stack:
                 await self._stop()
 
     # Starting
+
+    async def _check_registry(self) -> None:
+        """A registry that is away holds up nobody who has endpoints: they are served without it."""
+        try:
+            await asyncio.to_thread(check_registry, self._settings.mlflow_uri)
+        except AwayError as error:
+            if self._demo or not has_served(self._settings):
+                raise
+            self._console.print(
+                f"[yellow]![/yellow] {escape(str(error))} Endpoints are served meanwhile; new configs are refused."
+            )
 
     def _start(self, binary: str) -> None:
         settings = self._settings
@@ -173,11 +190,21 @@ class Stack:
         await self._wait_for(settled, f"The endpoint {ENDPOINT} does not become ready")
 
     async def _wait_for(self, condition: Callable[[], Awaitable[bool]], otherwise: str) -> None:
-        deadline = time.monotonic() + START_TIMEOUT
+        began = time.monotonic()
+        awaited = ""
         while not await condition():
-            if time.monotonic() > deadline:
-                raise CannotStartError(f"{otherwise} after {START_TIMEOUT:.0f} s; see {self._settings.log_dir}.")
+            now = time.monotonic()
+            if now > began + QUIET and not awaited and (awaited := self._awaited()):
+                self._console.print(f"[yellow]![/yellow] {escape(awaited)}")
+            if now > began + START_TIMEOUT:
+                words = self._awaited() or f"see {self._settings.log_dir}."
+                raise CannotStartError(f"{otherwise} after {START_TIMEOUT:.0f} s; {words}")
             await asyncio.sleep(0.05)
+
+    def _awaited(self) -> str:
+        """Whom the control plane waits for, in its words; "" if for nobody."""
+        _, waiting, words = self._kept["controlplane"].last_words().partition(WAITING)
+        return waiting + words
 
     # Running
 

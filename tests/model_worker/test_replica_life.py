@@ -26,6 +26,16 @@ def test_a_started_replica_answers(control: Control, models: SavedModels) -> Non
     assert psutil.pid_exists(state["pid"])
 
 
+def test_the_machine_and_what_replicas_take_of_it_are_told(control: Control, models: SavedModels) -> None:
+    """Processors, memory, and the memory of each replica that was measured."""
+    control.ready("measured", models("linear"))
+    while (said := control.hear())["type"] != "machine" or "measured" not in said["taken"]:
+        pass
+    assert said["processors"] >= 1
+    assert 0 < said["available"] < said["memory"]
+    assert 1 << 20 < said["taken"]["measured"] < 1 << 30
+
+
 def test_progress_is_shown_while_it_starts(control: Control, models: SavedModels) -> None:
     """A starting replica says what it is doing."""
     control.ready("r", models("linear"))

@@ -16,7 +16,18 @@ from controlplane.clock import SystemClock
 from controlplane.discovery.hub import Hub
 from controlplane.discovery.server import serve
 from controlplane.discovery.testing import FakeEnvoy
-from controlplane.domain import Address, Deployment, Endpoint, Phase, RateLimit, Replica, ReplicaSpec, UpdateState
+from controlplane.domain import (
+    Address,
+    Deployment,
+    Endpoint,
+    Machine,
+    Phase,
+    RateLimit,
+    Replica,
+    ReplicaSpec,
+    UpdateState,
+    WorkloadSize,
+)
 from controlplane.domain.load import LoadReport
 from controlplane.rollout import lifecycle
 from controlplane.rollout.autoscale import ScaleOptions
@@ -412,3 +423,24 @@ def test_replicas_that_belong_to_nothing_are_stopped() -> None:
 def empty_again() -> Endpoint:
     """Another endpoint of the same name."""
     return replace(empty(), id="f" * 32)
+
+
+def test_an_entity_gets_no_more_replicas_than_its_machine_has_room_for() -> None:
+    """It is deployed with those there are, and says why there are no more; with more room there are more."""
+
+    async def scenario(it: World, _envoys: list[FakeEnvoy]) -> None:
+        it.runtime.machine = Machine(processors=2, memory=1000 << 20, available=200 << 20)
+        wanted = [replace(spec, workload_size=WorkloadSize.LARGE) for spec in specs(a="1")]
+        it.endpoints.save(begin(it.get(), wanted, now_ms=SystemClock().now_ms()))
+        endpoint = await it.settled()
+        assert endpoint.update is UpdateState.NOT_UPDATING
+        (replica,) = it.supervisor.replicas_of(endpoint.id)
+        assert replica.note.startswith(
+            "Capped at 1 of 4 replicas: the machine has no room for more; 200 MB of its memory"
+        )
+        it.runtime.machine = Machine(processors=2, memory=1000 << 20, available=900 << 20)
+        it.endpoints.cell.set("ep", replace(endpoint, description="somebody looks at it"))
+        await it.until(lambda: len(it.supervisor.replicas_of(endpoint.id)) == 4, "it grows")
+        await it.until(lambda: not any(each.note for each in it.supervisor.replicas_of(endpoint.id)), "no word of it")
+
+    run(scenario)

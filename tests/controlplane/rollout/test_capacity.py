@@ -1,0 +1,52 @@
+"""No entity has more replicas than its machine has room for."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.domain import Machine
+from controlplane.rollout.autoscale import Scale, cap
+from controlplane.rollout.capacity import Room, room
+
+GB = 1024**3
+MB = 1024**2
+
+
+def machine(available: int, processors: int = 2, **taken: int) -> Machine:
+    """One of 10 GB, of which 1 GB is left alone."""
+    return Machine(processors, 10 * GB, available, taken)
+
+
+def test_memory_is_for_as_many_as_are_measured_to_fit() -> None:
+    """Those that run, and one more for each size of the largest of them in what is free."""
+    found = room(machine(3 * GB, a=300 * MB, b=500 * MB, other=4 * GB), ["a", "b"], 0)
+    assert found.most == 2 + 4
+    assert found.why == "3,072 MB of its memory are free, of which 1,024 MB stay so, and a replica takes 500 MB"
+    assert room(machine(2 * GB), [], 0).most == 8  # nothing is known of it
+    assert room(machine(2 * GB), ["new"] * 5, 0).most == 8  # what has just been started is not in the measurement
+
+
+def test_processors_are_for_so_many() -> None:
+    """However much memory there is; 0 is no such limit."""
+    found = room(machine(9 * GB, processors=2), [], 8)
+    assert found == Room(16, "its 2 processors are for 16 of an entity (WYE_REPLICAS_PER_PROCESSOR)")
+
+
+@given(st.integers(0, 10 * GB), st.integers(1, 64), st.sets(st.text(), max_size=5), st.integers(1, 16))
+def test_nobody_is_sent_away_for_lack_of_memory(
+    available: int, processors: int, running: set[str], per_processor: int
+) -> None:
+    """The first replica is always tried, and those that run have their room."""
+    found = room(machine(available, processors), running, per_processor)
+    assert found.most >= max(1, min(len(running), processors * per_processor))
+
+
+def test_a_cap_says_why_and_is_looked_at_again() -> None:
+    """What is not capped is as it was."""
+    assert cap(Scale(3), None, 5.0) == Scale(3)
+    assert cap(Scale(3, 7.0), Room(3, "because"), 5.0) == Scale(3, 7.0)
+    capped = cap(Scale(4), Room(2, "it is small"), 5.0)
+    assert (capped.replicas, capped.ask_again_at) == (2, 15.0)
+    assert capped.capped == "Capped at 2 of 4 replicas: the machine has no room for more; it is small."
+    assert cap(Scale(0), Room(1, ""), 5.0) == Scale(0)
