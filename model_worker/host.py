@@ -369,7 +369,7 @@ class Host:
                 peer.transport.abort()
 
     async def _look(self) -> None:
-        looks = 0
+        looks, full = 0, False
         looked = awake_since = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_INTERVAL)
@@ -383,10 +383,16 @@ class Host:
             if looks % _LOOKS_TO_MEASURE == 1:
                 await asyncio.to_thread(self._measured.look, self._pids())
                 self._tell(self._measured.to_json())
-            for logs in self._logs.values():
-                logs.cut(self._replicas)
-                if looks % _LOOKS_TO_TIDY == 1:
-                    logs.tidy(self._replicas)
+            try:
+                for logs in self._logs.values():
+                    logs.cut(self._replicas)
+                    if looks % _LOOKS_TO_TIDY == 1:
+                        logs.tidy(self._replicas)
+                full = False
+            except OSError as error:  # a full disk, most likely; replicas serve on
+                if not full:
+                    _logger.warning("log files cannot be kept small: %s", error)
+                full = True
 
 
 class StartError(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+_logger = logging.getLogger(__name__)
 
 #: A process that lived this long (seconds) is restarted at once when it ends; one that did not waits a little.
 STEADY = 5.0
@@ -123,7 +126,12 @@ def write_pids(path: Path, kept: Sequence[Kept]) -> None:
         if each.pid is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 found[each.pid] = psutil.Process(each.pid).create_time()
-    path.write_text(json.dumps(found))
+    beside = path.with_suffix(".new")
+    try:
+        beside.write_text(json.dumps(found))
+        beside.replace(path)
+    except OSError as error:  # a full disk, most likely: the programs run all the same
+        _logger.warning("%s cannot be written: %s", path, error)
 
 
 def end_orphans(path: Path, patience: float = 10.0) -> int:

@@ -231,7 +231,10 @@ class Stack:
     def _processes_changed(self) -> None:
         write_pids(self._pids_file, list(self._kept.values()))
         if self._ready:
-            self._write_wye_json()
+            try:
+                self._write_wye_json()
+            except OSError as error:  # a full disk, most likely: the file is as it was, and the programs run
+                self._console.print(f"[yellow]![/yellow] {escape(str(self._wye_json))} cannot be written: {error}")
 
     def _write_wye_json(self) -> None:
         document = {

@@ -19,6 +19,7 @@ from model_worker.codec import Format, InputError, OutputError, UnsupportedTypeE
 from model_worker.last_words import last_words
 from model_worker.listeners import ListenerError, TcpListeners, UnixListeners, answers
 from model_worker.logs import Logs
+from model_worker.output import printer
 from model_worker.protocol import ProtocolError, Spec, Start, State, Stop, parse_command
 from model_worker.task import FetchTask, Limits, Report, Task
 
@@ -208,3 +209,13 @@ def test_last_words_of_an_exception_name_its_cause() -> None:
     error.__cause__ = KeyError("column")
     assert last_words(error) == "RuntimeError: cannot load (caused by KeyError: 'column')"
     assert last_words(ValueError("x" * 5000)).endswith(" …")
+
+
+def test_printing_to_a_full_disk_fails_nobody() -> None:
+    """What is printed is lost; whoever printed it goes on."""
+    with open("/dev/full", "wb", buffering=0) as full:
+        paper = printer(full.fileno())
+        for _ in range(3):
+            paper.write("a line that finds no room\n")
+        paper.flush()
+        paper.close()
