@@ -43,7 +43,7 @@ FROM base AS controlplane
 COPY --from=controlplane-packages /opt/wye /opt/wye
 COPY --from=wye /wye /opt/wye
 USER wye
-HEALTHCHECK --interval=3s --timeout=5s --start-period=60s --retries=5 \
+HEALTHCHECK --interval=3s --timeout=5s --start-period=120s --retries=5 \
     CMD ["python", "-S", "/usr/local/lib/healthy.py", "WYE_API_ADDRESS", "/api/2.0/wye/status"]
 CMD ["python", "-m", "controlplane"]
 
@@ -57,7 +57,7 @@ FROM base AS mlflow
 COPY --from=mlflow-packages /opt/wye /opt/wye
 USER wye
 EXPOSE 5000
-HEALTHCHECK --interval=3s --timeout=5s --start-period=120s --retries=5 \
+HEALTHCHECK --interval=3s --timeout=5s --start-period=300s --retries=5 \
     CMD ["python", "-S", "/usr/local/lib/healthy.py", "127.0.0.1:5000", "/health"]
 CMD ["mlflow", "server"]
 
@@ -67,6 +67,6 @@ USER root
 RUN apt-get update -q && apt-get install -y -q --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY --from=wye /wye /opt/wye
 USER wye
-HEALTHCHECK --interval=3s --timeout=5s --start-period=60s --retries=5 \
+HEALTHCHECK --interval=3s --timeout=5s --start-period=120s --retries=5 \
     CMD ["python", "-S", "/usr/local/lib/healthy.py", "WYE_WORKER_HOST_ADDRESS"]
 CMD ["wye", "worker-host"]

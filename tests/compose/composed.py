@@ -89,7 +89,7 @@ class Composed(Wye):
 
     def up(self) -> None:
         """Start it, and return when it is healthy."""
-        self.compose("up", "--detach", "--wait", "--wait-timeout", "300")
+        self.compose("up", "--detach", "--wait", "--wait-timeout", "600")
         self.client.close()
         headers = {"authorization": f"Bearer {self.token}"}
         self.client = httpx.Client(base_url=self.url, headers=headers, timeout=60)
