@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 
@@ -61,20 +62,20 @@ def test_a_stopped_replica_leaves_no_process_and_no_socket(control: Control, mod
 
 def test_requests_in_flight_are_answered_when_it_is_stopped(control: Control, models: SavedModels) -> None:
     """Twenty requests that a replica has, most of them still waiting for their turn, are all answered after the stop."""
-    slow = models.code("slow", body="open('begun', 'a').write('x'); time.sleep(0.2); return [1]")
-    state = control.ready("r", slow)
+    held = "open('begun', 'a').close(); all(time.sleep(0.01) is None for _ in iter(lambda: os.path.exists('go'), True))"
+    state = control.ready("r", models.code("held", body=f"{held}; return [1]"))
     replica = psutil.Process(state["pid"])
-    begun = os.path.join(replica.cwd(), "begun")
+    begun, go = (os.path.join(replica.cwd(), name) for name in ("begun", "go"))
 
     def connected() -> int:
         return sum(each.laddr == state["address"]["path"] for each in replica.net_connections("unix"))
 
-    listening = connected()
     with ThreadPoolExecutor(20) as clients:
         answers = [clients.submit(predict, state, {"inputs": [1]}) for _ in range(20)]
         wait_until(lambda: os.path.exists(begun), "the first predict began")
-        wait_until(lambda: connected() == listening + 20, "all are connected")
+        wait_until(lambda: connected() == 1 + 20, "all are connected, and nothing but them and the listening socket is")
         control.stop("r")
+        Path(go).touch()
         assert [answer.result() for answer in answers] == [[1]] * 20
     control.until_gone("r")
 
