@@ -14,8 +14,9 @@ from dataclasses import dataclass
 #: Requests in hand beyond which none is taken, however quick the model is: each holds its body.
 MOST = 1024
 
-#: A model's first predictions are slow (it imports, allocates, compiles), and tell nothing of the later ones.
-_FIRST = 4
+#: Seconds from the first request on in which what begins tells nothing of what comes later: a model imports, allocates and
+#: compiles, and a crowd that has waited for the process arrives at once, of which nobody is to be refused.
+WARMING = 2.0
 
 #: The part of each new measurement in the pace: some ten predictions count.
 _WEIGHT = 0.1
@@ -52,18 +53,19 @@ class Queue:
 class Admission:
     """Knows how fast one replica's model is, and so what one more request would have to wait."""
 
-    __slots__ = ("_measured", "pace", "queue")
+    __slots__ = ("pace", "queue")
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         #: Seconds between two answers when there is always another request; 0 as long as it is not known.
         self.pace = 0.0
-        self._measured = 0
 
-    def predicted(self, seconds: float, requests: float) -> None:
-        """A prediction took so long for so many requests; one of several side by side counts for as many."""
-        self._measured += 1
-        if self._measured > _FIRST:
+    def predicted(self, seconds: float, requests: float, age: float) -> None:
+        """A prediction took so long for so many requests; one of several side by side counts for as many.
+
+        It began `age` seconds after the replica's first request.
+        """
+        if age >= WARMING:
             pace = seconds / requests
             self.pace = self.pace + _WEIGHT * (pace - self.pace) if self.pace else pace
 

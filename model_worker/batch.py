@@ -118,9 +118,9 @@ class Batcher:
         fast: FastPath,
         executor: Executor,
         loop: asyncio.AbstractEventLoop,
-        tell: Callable[[int, int, float], None],
+        tell: Callable[[int, int, float, float], None],
     ) -> None:
-        """`tell` hears of each batch its requests, its rows and the seconds it took; `executor` has one thread."""
+        """`tell` hears of each batch its requests, its rows, when it began and the seconds it took; `executor` has one thread."""
         self._fast = fast
         self._cost = fast.cost
         self._max_rows = fast.max_rows
@@ -183,7 +183,8 @@ class Batcher:
         self._finish(batch, answers, failure)
 
     def _finish(self, batch: list[Item], answers: list[Any], failure: BaseException | None) -> None:
-        self._tell(len(batch), sum(item.rows.count for item in batch), batch[0].finished - batch[0].started)
+        first = batch[0]
+        self._tell(len(batch), sum(item.rows.count for item in batch), first.started, first.finished - first.started)
         if isinstance(failure, UnsplittableError):
             _logger.warning("%s: requests are no longer joined", failure)
             self._max_rows = 1

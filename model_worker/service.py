@@ -75,6 +75,8 @@ class Service:
         self._executor = executor
         self._threads = threads
         self._admission = Admission(queue)
+        #: When the first request came.
+        self._began = 0.0
         self._pulse = pulse if pulse is not None else [0.0, 0.0]
         self.stream_executor = streams or executor
         self.metrics = Metrics()
@@ -97,6 +99,7 @@ class Service:
         What is returned can be marked as abandoned, when nobody waits for the answer any more.
         """
         arrived = perf_counter()
+        self._began = self._began or arrived
         in_hand = self.metrics.in_flight
         again = self._admission.refusal(in_hand)
         if again:
@@ -138,9 +141,9 @@ class Service:
         self.invoke(body, content_type, accept, reply.set_result)
         return await reply
 
-    def _batch_predicted(self, requests: int, rows: int, seconds: float) -> None:
+    def _batch_predicted(self, requests: int, rows: int, started: float, seconds: float) -> None:
         self.metrics.batch(requests, rows)
-        self._admission.predicted(seconds, requests)
+        self._admission.predicted(seconds, requests, started - self._began)
 
     def _plainly(self, read: Callable[[], Payload], as_arrow: bool, arrived: float, answer: Answer) -> Ticket:
         """Read and answer as MLflow does, in a thread."""
@@ -168,7 +171,7 @@ class Service:
                 return self._streamed(payload)
             predictions = self._model.predict(payload)
             finished = perf_counter()
-            self._admission.predicted(finished - started, self._threads)
+            self._admission.predicted(finished - started, self._threads, started - self._began)
         except UnsupportedTypeError as error:
             return problem(415, "BAD_REQUEST", str(error))
         except (InputError, ModelError) as error:

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_worker.admission import MOST, Admission, Queue
+from model_worker import admission
+from model_worker.admission import MOST, WARMING, Admission, Queue
 from model_worker.codec import Payload
 from model_worker.service import Reply, Service
 from tests.model_worker.hosting import wait_until
@@ -24,15 +25,15 @@ ONE = b'{"inputs": [1]}'
 
 def paced(seconds: float, queue: Queue = Queue()) -> Admission:  # noqa: B008 - a frozen value
     """What an admission decides whose model takes so long for each request."""
-    admission = Admission(queue)
+    made = Admission(queue)
     for _ in range(100):
-        admission.predicted(seconds, 1)
-    return admission
+        made.predicted(seconds, 1, WARMING)
+    return made
 
 
-def taken(admission: Admission) -> int:
+def taken(of: Admission) -> int:
     """How many requests it takes in hand when none is ever answered."""
-    return next(in_hand for in_hand in range(MOST + 1) if admission.refusal(in_hand))
+    return next(in_hand for in_hand in range(MOST + 1) if of.refusal(in_hand))
 
 
 def test_a_quick_model_may_have_many_requests_in_hand_and_a_slow_one_few() -> None:
@@ -46,9 +47,10 @@ def test_a_quick_model_may_have_many_requests_in_hand_and_a_slow_one_few() -> No
 
 def test_nothing_is_refused_for_a_wait_that_nobody_knows() -> None:
     """Before a model's pace is known, only the number counts: a hundred first requests are all answered."""
-    admission = Admission(Queue())
-    admission.predicted(10.0, 1)  # the first, which imports half of the world
-    assert taken(admission) == MOST
+    fresh = Admission(Queue())
+    fresh.predicted(10.0, 1, 0.0)  # the first, which imports half of the world
+    fresh.predicted(0.1, 1, 1.9)  # and the crowd that waited for it
+    assert taken(fresh) == MOST
 
 
 @given(
@@ -58,11 +60,11 @@ def test_nothing_is_refused_for_a_wait_that_nobody_knows() -> None:
 )
 def test_who_is_refused_is_told_when_to_come_again(pace: float, in_hand: int, queue: Queue) -> None:
     """Within half a minute and not at once; and with more in hand nobody is taken who was not with less."""
-    admission = paced(pace, queue)
-    again = admission.refusal(in_hand)
+    busy = paced(pace, queue)
+    again = busy.refusal(in_hand)
     assert again == 0 or 1 <= again <= 30
     if again:
-        assert admission.refusal(in_hand + 1)
+        assert busy.refusal(in_hand + 1)
 
 
 def test_an_entity_says_how_much_it_takes() -> None:
@@ -94,7 +96,7 @@ def held() -> Iterator[tuple[Running, HeldModel]]:
     model = HeldModel()
     with Running(model, queue=Queue(requests=6)) as server:
         for _ in range(5):
-            server.do(lambda: server.service._admission.predicted(1.0, 1))
+            server.do(lambda: server.service._admission.predicted(1.0, 1, WARMING))
         yield server, model
         model.may.set()
 
@@ -140,8 +142,9 @@ def test_nothing_is_predicted_for_those_who_have_gone(held: tuple[Running, HeldM
     assert ["nobody"] not in model.predicted
 
 
-def test_the_pace_of_what_runs_side_by_side_is_that_of_all_threads() -> None:
+def test_the_pace_of_what_runs_side_by_side_is_that_of_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four threads that take a tenth of a second each answer forty requests a second."""
+    monkeypatch.setattr(admission, "WARMING", 0.0)
 
     class Slow(EchoModel):
         def predict(self, payload: Payload) -> Any:
