@@ -247,7 +247,7 @@ class Stack:
 
     def _welcome(self) -> None:
         say = self._console.print
-        say(f"\n[bold]Wye is ready[/bold] at {self.url}", end="\n")
+        say(f"\n[bold]Wye is ready[/bold] at {self.url} (a browser shows the Serving page there)")
         if self._token:
             say(f"Token: {self._token}")
         say(f"State: {self._settings.state_dir}   Logs: {self._settings.log_dir}")

@@ -56,6 +56,12 @@ class Control:
             del self.replicas[message["id"]]
         return message
 
+    def answer(self) -> dict[str, Any]:
+        """The next message that is no report of the machine, which comes every few seconds."""
+        while (message := self.hear())["type"] == "machine":
+            pass
+        return message
+
     def say(self, **message: Any) -> None:
         """Send one message."""
         self._socket.sendall(json.dumps(message).encode() + b"\n")

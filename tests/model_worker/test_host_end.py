@@ -71,7 +71,7 @@ def test_the_successor_of_a_killed_host_takes_its_replicas_over(models: SavedMod
         control.ready("asleep", models("linear"), asleep=False)
         control.say(type="sleep", id="asleep", grace=5)
         sleeper = control.until("asleep", "ASLEEP")
-        wait_until(lambda: control.hear()["replica"]["pid"] is None, "its process has ended")
+        wait_until(lambda: control.answer()["replica"]["pid"] is None, "its process has ended")
         secret = "red" in (hosts[0].directory / "l" / "replicas.json").read_text()
         assert not secret
         for _ in range(2):
@@ -146,13 +146,13 @@ def test_a_control_plane_that_was_succeeded_is_not_obeyed() -> None:
     try:
         former, successor = host.control(), host.control()
         former.say(type="acting", epoch=1)
-        assert former.hear() == {"type": "acting", "epoch": 1}
+        assert former.answer() == {"type": "acting", "epoch": 1}
         successor.say(type="acting", epoch=2)
-        assert former.hear() == {"type": "acting", "epoch": 2}
+        assert former.answer() == {"type": "acting", "epoch": 2}
         former.say(type="start", epoch=1, spec={"id": "r", "artifact_uri": "/no/such/model"})
-        assert former.hear() == {"type": "acting", "epoch": 2}
+        assert former.answer() == {"type": "acting", "epoch": 2}
         former.say(type="start", spec={"id": "r", "artifact_uri": "/no/such/model"})
-        assert former.hear() == {"type": "acting", "epoch": 2}
+        assert former.answer() == {"type": "acting", "epoch": 2}
         assert host.control().hello["replicas"] == []
     finally:
         host.end()

@@ -243,11 +243,11 @@ def test_every_flavour_serves(control: Control, models: SavedModels) -> None:
 def test_a_command_that_cannot_be_obeyed_is_answered(control: Control) -> None:
     """Nonsense gets an error, and the connection stays usable."""
     control.say_raw(b"nonsense\n")
-    assert control.hear()["type"] == "error"
+    assert control.answer()["type"] == "error"
     control.say(type="dance")
-    assert "dance" in control.hear()["message"]
+    assert "dance" in control.answer()["message"]
     control.say(type="start", spec={"id": "never"})
-    assert "artifact_uri" in control.hear()["message"]
+    assert "artifact_uri" in control.answer()["message"]
     assert control.logs("never") == ""
 
 

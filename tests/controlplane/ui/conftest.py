@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,26 @@ from werkzeug.test import TestResponse
 from controlplane import keys
 from controlplane.api import create_app
 from controlplane.api.deps import Auth
-from controlplane.domain import Token
+from controlplane.domain import EnvoyStatus, Rejection, Token
 from controlplane.load_history import LoadHistory
 from controlplane.store import Store, Tokens
 from controlplane.ui import PageDeps, create_page
 from controlplane.ui.deps import SignIn
 from tests.controlplane.api.harness import Api
+
+#: What breaks out of an attribute or a string in a page that does not escape it, or is computed by one that renders it.
+ATTACK = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{7919*7927}}'
+
+#: What the control plane says of itself, with an Envoy that says what nobody expects.
+STATUS = {
+    "version": "1",
+    "envoys": [
+        asdict(EnvoyStatus(ATTACK, "c", "1.40.0", "envoy", True, 0, (), Rejection(ATTACK, "x", "r", "1", ATTACK, 0)))
+    ],
+    "worker_host": {"connected": True},
+    "endpoints": 1,
+    "replicas": [{"phase": "READY"}],
+}
 
 
 @dataclass
@@ -68,7 +82,8 @@ def page(tmp_path: Path) -> Iterator[Page]:
     with Store(f"sqlite:///{tmp_path}/wye.db") as store:
         api = Api(store)
         made, tokens, history = keys.load_or_make(tmp_path / "keys"), Tokens(store), LoadHistory()
-        app = create_app(api.with_auth(Auth(made.signer, tokens, made.admin, announce=lambda: "")))
+        served = api.with_auth(Auth(made.signer, tokens, made.admin, announce=lambda: ""))
+        app = create_app(replace(served, status=lambda: STATUS))
         deps = PageDeps(
             api=app,
             endpoints=api.endpoints,

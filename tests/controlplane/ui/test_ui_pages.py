@@ -10,10 +10,9 @@ import pytest
 from controlplane.domain.load import LoadReport
 from controlplane.registry import FakeRegistry
 from tests.controlplane.api.harness import PATH, config
-from tests.controlplane.ui.conftest import Page
+from tests.controlplane.ui.conftest import ATTACK, Page
 
 EP = "/ui/endpoints/ep"
-ATTACK = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}'
 
 
 def made(page: Page, name: str = "ep", **more: Any) -> None:
@@ -64,10 +63,12 @@ def test_what_people_write_is_text_everywhere(page: Page) -> None:
         *(f"{EP}/logs/?model={ATTACK}&kind={ATTACK}", f"/ui/endpoints/{ATTACK}/", f"/ui/sign-in/?to={ATTACK}"),
         *(f"/ui/create/versions?e0.model={ATTACK}", f"/ui/create/models?e0.model={ATTACK}", "/ui/control-plane/"),
     ):
-        text = page.get(path, user=ATTACK if path == "/ui/create/" else "admin").text
+        answer = page.get(path, user=ATTACK if path == "/ui/create/" else "admin")
+        assert answer.status_code < 500, path
+        text = answer.text
         assert "<script>alert" not in text, path
         assert "<img src=x" not in text, path
-        assert "49" not in re.sub(r'value="\w+"|v=\w+', "", text) or "{{7*7}}" in text, path
+        assert "62773913" not in text, path
     checked = page.post("/ui/create/check", form({**CHURN, "name": ATTACK, "model": ATTACK}, name=ATTACK))
     assert "<script>alert" not in checked.text
 
