@@ -176,7 +176,7 @@ class MlflowModel:
         raw = model.get_raw_model()
         if flavour == "mlflow.statsmodels":
             return Ways(enforced, not _is_of_time(raw), direct=predict)
-        if flavour not in {"mlflow.sklearn", "mlflow.xgboost", "mlflow.lightgbm"}:
+        if flavour not in _ESTIMATORS:
             return Ways(enforced, row_wise=True, direct=predict)
         if not _is_of_libraries(raw):
             return Ways(enforced)
@@ -228,10 +228,10 @@ class MlflowModel:
                 raise InputError(f"this model's input is typed: send it under 'inputs', not {payload.format}")
 
 
+#: Flavours of estimators in scikit-learn's style: their own `predict` takes an array for a frame of numbers.
+_ESTIMATORS = frozenset({"mlflow.sklearn", "mlflow.xgboost", "mlflow.lightgbm", "mlflow.catboost"})
 #: Flavours whose models predict row by row, so that a row's prediction does not depend on the rows beside it …
-_ROW_WISE = frozenset(
-    {"mlflow.sklearn", "mlflow.xgboost", "mlflow.lightgbm", "mlflow.catboost", "mlflow.onnx", "mlflow.statsmodels"}
-)
+_ROW_WISE = _ESTIMATORS | {"mlflow.onnx", "mlflow.statsmodels"}
 #: … if this is what they are asked for.
 _PREDICTIONS = frozenset({"predict", "predict_proba", "predict_log_proba"})
 
@@ -253,6 +253,9 @@ def _signature(schema: Any) -> Signature:
     )
 
 
+_LIBRARIES = frozenset({"sklearn", "xgboost", "lightgbm", "catboost"})
+
+
 def _is_of_libraries(estimator: Any) -> bool:
     """Whether all of an estimator's code is a library's whose predictions are row by row."""
     parts = [estimator]
@@ -262,7 +265,7 @@ def _is_of_libraries(estimator: Any) -> bool:
         if isinstance(part, tuple | list):
             parts += part
         is_estimator = hasattr(part, "predict") or hasattr(part, "transform")
-        if is_estimator and type(part).__module__.partition(".")[0] not in {"sklearn", "xgboost", "lightgbm"}:
+        if is_estimator and type(part).__module__.partition(".")[0] not in _LIBRARIES:
             return False
         if callable(part) and not isinstance(part, type):  # a user's function, as FunctionTransformer has one
             return False

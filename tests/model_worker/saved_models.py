@@ -168,6 +168,33 @@ class SavedModels:
         model = LGBMRegressor(n_estimators=5, min_child_samples=1, verbose=-1).fit(frame, frame.a * 2 + frame.b)
         mlflow.lightgbm.save_model(model, str(path), signature=infer_signature(frame), pip_requirements=["lightgbm"])
 
+    def _catboost(self, path: Path) -> None:
+        import mlflow.catboost
+        import pandas as pd
+        from catboost import CatBoostRegressor
+        from mlflow.models import infer_signature
+
+        frame = pd.DataFrame(FRAME)
+        model = CatBoostRegressor(iterations=5, thread_count=1, verbose=False, allow_writing_files=False)
+        model.fit(frame, frame.a * 2 + frame.b)
+        mlflow.catboost.save_model(model, str(path), signature=infer_signature(frame), pip_requirements=["catboost"])
+
+    def _catboost_classifier(self, path: Path) -> None:
+        """A column of words, and words as classes, of which there are three: its answers are lists of one."""
+        import mlflow.catboost
+        import pandas as pd
+        from catboost import CatBoostClassifier
+        from mlflow.models import infer_signature
+
+        frame = pd.DataFrame(FRAME).assign(city=["Bern", "Rome", "Oslo", "Rome"] * 5)
+        model = CatBoostClassifier(
+            iterations=5, thread_count=1, verbose=False, allow_writing_files=False, cat_features=["city"]
+        ).fit(frame, ["low"] * 8 + ["middle"] * 6 + ["high"] * 6)
+        signature = infer_signature(frame)
+        mlflow.catboost.save_model(
+            model, str(path), signature=signature, input_example=frame, pip_requirements=["catboost"]
+        )
+
     def _forest(self, path: Path) -> None:
         import mlflow.sklearn
         import pandas as pd

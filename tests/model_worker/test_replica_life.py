@@ -226,8 +226,8 @@ def test_replicas_do_not_share_their_random_numbers(control: Control, models: Sa
 
 
 def test_every_flavour_serves(control: Control, models: SavedModels) -> None:
-    """xgboost, lightgbm, pyfunc classes, models from code and chat models load in a fork and answer."""
-    for name in ("xgboost", "lightgbm", "from_code", "parameters", "pipeline"):
+    """xgboost, lightgbm, catboost, pyfunc classes, models from code and chat models load in a fork and answer."""
+    for name in ("xgboost", "lightgbm", "catboost", "from_code", "parameters", "pipeline"):
         row = {"city": "Rome", "age": 2, "member": True, "score": 1.0} if name == "pipeline" else {"a": 1.0, "b": 2.0}
         assert len(predict(control.ready(name, models(name)), {"dataframe_records": [row]})) == 1
     status, body = call(

@@ -210,6 +210,10 @@ SAME: dict[str, tuple[str, Any]] = {
     "tensor as a frame": ("tensor", {"dataframe_split": {"columns": ["0", "1"], "data": [[1.0, 2.0]]}}),
     "xgboost": ("xgboost", split(AB, [1.0, 2.0], [3.0, None])),
     "lightgbm": ("lightgbm", split(AB, [1.0, 2.0], [3.0, 4.0])),
+    "catboost": ("catboost", split(AB, [1.0, 2.0], [3.0, 4.0])),
+    "catboost, null": ("catboost", split(AB, [None, 2.0])),
+    "catboost, classes": ("catboost_classifier", split([*AB, "city"], [1.0, 2.0, "Rome"], [17.0, 4.0, "Paris"])),
+    "catboost, integer for a word": ("catboost_classifier", split([*AB, "city"], [1.0, 2.0, 5])),
     "forest": ("forest", split(AB, [1.0, 2.0], [3.0, 4.0])),
     "forest, null": ("forest", split(AB, [None, 2.0])),
     "forest, too large": ("forest", split(AB, [1e300, 2.0])),
@@ -282,7 +286,7 @@ def test_company_changes_no_answer(servers: BothServers, model: str) -> None:
     "model",
     [
         *("linear", "classifier", "pipeline", "tensor", "xgboost", "lightgbm", "forest", "forest_classifier"),
-        *("scaled", "two_outputs", "onnx", "statsmodels", "kinds", "parameters"),
+        *("catboost", "catboost_classifier", "scaled", "two_outputs", "onnx", "statsmodels", "kinds", "parameters"),
     ],
 )
 def test_known_flavours_have_a_fast_path(servers: BothServers, model: str) -> None:
