@@ -10,6 +10,7 @@ from typing import Any
 
 from controlplane.api.server import serve as serve_api
 from controlplane.domain import Address, ProblemCode
+from controlplane.said import WAITING
 from controlplane.settings import Settings
 from controlplane.store import Store, StoreUnavailableError, StoreUnusableError
 
@@ -17,9 +18,6 @@ _log = logging.getLogger(__name__)
 
 #: Seconds between two tries.
 _PAUSE = 0.5
-
-#: What the log line begins with that says who is waited for; `wye up` shows it.
-WAITING = "waiting for the database: "
 
 
 async def opened(settings: Settings, stopping: asyncio.Event) -> Store | None:

@@ -7,10 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
@@ -22,6 +19,8 @@ WAIT_SECONDS = 5.0
 
 #: Any number that other programs on the same database do not use.
 _MIGRATION_LOCK = 0x7779_6501
+
+_MIGRATIONS = Path(__file__).with_name("migrations")
 
 _SQLITE_SETTINGS = (
     "PRAGMA journal_mode=WAL",
@@ -55,11 +54,6 @@ def open_database(url: str, wait_seconds: float = WAIT_SECONDS) -> Engine:
     try:
         with plain_words(engine):
             migrate(engine)
-    except CommandError:
-        engine.dispose()
-        raise StoreUnusableError(
-            f"The database {_where(engine.url)} was made by a newer release of Wye; run that release, or another database."
-        ) from None
     except BaseException:
         engine.dispose()
         raise
@@ -67,15 +61,43 @@ def open_database(url: str, wait_seconds: float = WAIT_SECONDS) -> Engine:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables to this release's form, in one transaction; raises CommandError when they are ahead of it."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    """Bring the tables to this release's form, in one transaction; raises StoreUnusableError when they are ahead of it."""
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             # Control planes that start at the same time take turns.
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-        config.attributes["connection"] = connection
+        if _revision(connection) != _newest():
+            _upgrade(connection)
+
+
+def _newest() -> str:
+    """The revision of this release: the digits that its last migration's file begins with, after a v."""
+    return max(path.name for path in (_MIGRATIONS / "versions").glob("v*.py"))[1:5]
+
+
+def _revision(connection: Connection) -> str | None:
+    """What the tables are at; None where there are none."""
+    if not connection.dialect.has_table(connection, "alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _upgrade(connection: Connection) -> None:
+    # Imported here: it takes a tenth of a start's processor time, and most starts have nothing to migrate.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    try:
         command.upgrade(config, "head")
+    except CommandError:
+        raise StoreUnusableError(
+            f"The database {_where(connection.engine.url)} was made by a newer release of Wye; "
+            "run that release, or another database."
+        ) from None
 
 
 @contextmanager

@@ -12,11 +12,8 @@ from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessL
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
 
 from controlplane.translate import names
-from controlplane.translate.gateway import Gateway
+from controlplane.translate.gateway import STDOUT, Gateway
 from controlplane.translate.messages import pack, struct
-
-#: `Gateway.access_log` that means Envoy's standard output.
-STDOUT = "stdout"
 
 #: docs/observability.md says what each is. A field that is one command keeps the command's type: numbers are numbers.
 FIELDS = {

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from controlplane.domain import Address
 
+#: `Gateway.access_log` that means Envoy's standard output.
+STDOUT = "stdout"
+
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
@@ -31,7 +34,7 @@ class Gateway:
     max_body: int = 16 * 1024 * 1024
     #: JSON Web Key Set that tokens are verified with; "" switches authentication off.
     jwks: str = ""
-    #: The file that Envoy writes its access log to, `stdout`, or "" for none.
+    #: The file that Envoy writes its access log to, STDOUT, or "" for none.
     access_log: str = ""
     #: URL of an OpenTelemetry collector (OTLP over HTTP), without a slash at its end; "": there are no traces.
     otlp: str = ""

@@ -32,7 +32,7 @@ def up(
 
     Exit codes: 0 stopped as asked, 1 could not start (the reason is told in one line).
     """
-    # Imported here, for `wye up --help` to answer at once: these need gRPC, SQLAlchemy and all of Envoy's messages.
+    # Imported here, for `wye up --help` to answer at once.
     from controlplane.up.preflight import CannotStartError  # noqa: PLC0415
     from controlplane.up.stack import Stack  # noqa: PLC0415
 

