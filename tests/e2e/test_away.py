@@ -13,24 +13,25 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.away import Gate, Postgres, mlflow_server
+from tests.e2e.gate import Gate
 from tests.e2e.load import Load
 from tests.e2e.wye import EXAMPLE, Wye, config, until
+from tests.mlflow_server import mlflow_server
+from tests.postgresql import PostgreSQL, server
 
 
 @pytest.fixture
-def postgres() -> Iterator[Postgres]:
+def postgres() -> Iterator[PostgreSQL]:
     """A server that is not started."""
-    server = Postgres()
-    yield server
-    server.remove()
+    with server() as made:
+        yield made
 
 
 @pytest.fixture
 def gate(registry: str, tmp_path: Path) -> Iterator[Gate]:
     """What leads to an MLflow server on the tests' registry."""
-    with mlflow_server(registry, tmp_path) as port:
-        gate = Gate(port)
+    with mlflow_server(registry, tmp_path, "--default-artifact-root", str(tmp_path)) as running:
+        gate = Gate(int(running.url.rpartition(":")[2]))
         yield gate
         gate.close()
 
@@ -56,7 +57,8 @@ def control_plane_answers(wye: Wye) -> bool:
         return False
 
 
-def test_serving_goes_on_without_registry_and_database(postgres: Postgres, gate: Gate, short_dir: Path) -> None:
+@pytest.mark.timeout(400)  # on a busy machine MLflow's server takes a minute to start
+def test_serving_goes_on_without_registry_and_database(postgres: PostgreSQL, gate: Gate, short_dir: Path) -> None:
     """Calls that need what is away say so; all others, and every prediction, are answered; then all is well again.
 
     The database is away when Wye starts, too, and when the control plane is started again.
@@ -65,7 +67,7 @@ def test_serving_goes_on_without_registry_and_database(postgres: Postgres, gate:
     output = state_dir.parent / f"{state_dir.name}.out"
     with ThreadPoolExecutor(1) as starter:
         starting = starter.submit(
-            Wye, state_dir, registry=f"http://127.0.0.1:{gate.port}", WYE_DATABASE_URL=postgres.url
+            Wye, state_dir, registry=f"http://127.0.0.1:{gate.port}", WYE_DATABASE_URL=postgres.url()
         )
         until(lambda: output.exists() and "waiting for the database: " in output.read_text(), 60)
         postgres.start()

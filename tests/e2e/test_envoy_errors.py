@@ -15,6 +15,7 @@ import pytest
 
 from controlplane.domain import Address
 from tests.e2e.envoy_alone import EnvoyAlone, echo
+from tests.e2e.wye import until
 
 PREDICT = "/serving-endpoints/{}/invocations"
 
@@ -142,9 +143,10 @@ def test_a_replica_that_does_not_listen_is_waited_for(envoy: EnvoyAlone, short_d
     assert time.monotonic() - began > 0.9
     late = Address(path=str(short_dir / "late.sock"))
     envoy.endpoint("late", late)
+    before = envoy.retries()
     with ThreadPoolExecutor(1) as other:
         waiting = other.submit(envoy.post, PREDICT.format("late"))
-        time.sleep(0.2)
+        until(lambda: envoy.retries() > before)
         envoy.backend(Path(late.path), echo)
         assert waiting.result().status_code == 200
 

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import new_database
 from tests.e2e.planes import Planes
 from tests.e2e.test_faults import load
 from tests.e2e.wye import config, until
+from tests.postgresql import PostgreSQL
 
 PATH = "/api/2.0/serving-endpoints"
 
 
 @pytest.fixture(scope="module")
-def planes(registry: str, short_dir: Path, postgresql: str) -> Iterator[Planes]:
+def planes(registry: str, short_dir: Path, postgresql: PostgreSQL) -> Iterator[Planes]:
     """Two control planes, of which the tests of this module end one after the other."""
-    running = Planes(short_dir / "ha", new_database(postgresql), registry)
+    running = Planes(short_dir / "ha", postgresql.new_database(), registry)
     running.create("ep", config({"a": 50, "b": 50}, a="linear/1", b="other/1"))
     yield running
     running.stop()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
-from tests.model_worker.hosting import PATIENCE, RunningHost, predict, wait_until
+from tests.mlflow_server import mlflow_server
+from tests.model_worker.hosting import RunningHost, predict
 from tests.model_worker.saved_models import SavedModels
 
 ROW = {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]]}}
@@ -29,48 +27,20 @@ class Server:
     linear: str
     other: str
 
-    def end(self) -> None:
-        """End it and its workers."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
 
 @pytest.fixture
 def server(models: SavedModels, tmp_path: Path) -> Iterator[Server]:
     """A server with artifacts of its own, as in `docker compose`."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", url.rpartition(":")[2]]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db", "--workers", "1", "--serve-artifacts"]
-    command += ["--artifacts-destination", str(tmp_path / "artifacts")]
-    with (tmp_path / "server.log").open("wb") as log:
-        variables = os.environ | {
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"
-        }  # which would start in as much time again
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, env=variables, start_new_session=True)
-
-    def answers() -> bool:
-        assert process.poll() is None, (tmp_path / "server.log").read_text()
-        try:
-            with urlopen(f"{url}/health", timeout=5) as answer:  # a request of our own server
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    running = Server(url, process, "", "")
-    try:
-        wait_until(answers, "the MLflow server answers", patience=4 * PATIENCE)
+    artifacts = ("--serve-artifacts", "--artifacts-destination", str(tmp_path / "artifacts"))
+    with mlflow_server(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, *artifacts) as running:
         from mlflow import MlflowClient
 
-        client = MlflowClient(url)
+        client = MlflowClient(running.url)
         run = client.create_run(client.create_experiment("e")).info
         client.log_artifacts(run.run_id, str(models("linear")), "linear")
         client.log_artifacts(run.run_id, str(models("from_code")), "other")
         assert run.artifact_uri.startswith("mlflow-artifacts:/")
-        running.linear, running.other = f"{run.artifact_uri}/linear", f"{run.artifact_uri}/other"
-        yield running
-    finally:
-        running.end()
+        yield Server(running.url, running.process, f"{run.artifact_uri}/linear", f"{run.artifact_uri}/other")
 
 
 @pytest.mark.timeout(400)  # on a busy machine MLflow's server takes a minute to start
@@ -102,10 +72,10 @@ def test_a_remote_model_is_fetched_once(server: Server) -> None:
         failed = control.until("nowhere", "FAILED", "READY")
         assert failed["message"]
         assert failed["pid"] is None
-        server.process.send_signal(signal.SIGSTOP)
+        os.killpg(server.process.pid, signal.SIGSTOP)
         control.ready("again", server.other)
     finally:
-        server.process.send_signal(signal.SIGCONT)
+        os.killpg(server.process.pid, signal.SIGCONT)
         host.end()
 
 

@@ -93,9 +93,10 @@ async def rig() -> AsyncIterator[tuple[ScriptedHost, ProcessRuntime, Fleet]]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Return once the condition holds."""
-    while not condition():  # noqa: ASYNC110 - it may be about anything
-        await asyncio.sleep(0.001)
+    """Return once the condition holds; fails after 30 s."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - it may be about anything
+            await asyncio.sleep(0.001)
 
 
 def scenario(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from controlplane.store import Store
+from tests.postgresql import PostgreSQL
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -15,8 +16,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a database without tables, once for each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/wye.db"
-    make: Callable[[], str] = request.getfixturevalue("postgresql_database")
-    return make()
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return server.new_database()
 
 
 @pytest.fixture

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import text
 
 from controlplane.rollout import lifecycle
 from controlplane.store import DeposedError, Lease, Peer, Store, StoreUnavailableError
+from tests.postgresql import PostgreSQL
 
 
 @pytest.fixture
-def shared(postgresql_database: Callable[[], str]) -> Iterator[tuple[Store, Store]]:
+def shared(postgresql: PostgreSQL) -> Iterator[tuple[Store, Store]]:
     """Two control planes' views of one database."""
-    url = postgresql_database()
+    url = postgresql.new_database()
     with Store(url) as one, Store(url) as other:
         yield one, other
 
