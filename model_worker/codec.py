@@ -49,6 +49,8 @@ class Payload:
     params: Any = None
     #: The answer is wanted piece by piece.
     stream: bool = False
+    #: How the answer is written, where that is not as MLflow writes it; may raise OutputError.
+    write: Callable[[Any], bytes] | None = None
 
 
 class InputError(Exception):
@@ -146,7 +148,7 @@ def decode_json(body: bytes) -> Payload:
 
     Raises InputError, which names line and column of malformed JSON.
     """
-    message = _load_json(body)
+    message = load_json(body)
     if not isinstance(message, dict):
         raise InputError(f"the request is a JSON {_kind(message)}: {_WANTED}")
     stream = message.get("stream") is True
@@ -193,7 +195,11 @@ _READERS: dict[str, Callable[[bytes], Payload]] = {
 _WANTED = f"send a JSON object with exactly one of {', '.join(JSON_FORMATS)}"
 
 
-def _load_json(body: bytes) -> Any:
+def load_json(body: bytes) -> Any:
+    """The value that a body holds.
+
+    Raises InputError, which names line and column.
+    """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:

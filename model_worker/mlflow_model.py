@@ -106,6 +106,11 @@ class MlflowModel:
         """The version of MLflow."""
         return str(mlflow.__version__)
 
+    @property
+    def signature(self) -> Signature:
+        """What its input is made of; None where only its own code knows."""
+        return None if self._typed_by_hints else _signature(self._input_schema)
+
     def predict(self, payload: Payload) -> Any:
         """The predictions for one payload.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from model_worker.codec import Payload
+from model_worker.columns import Signature
 
 
 class ModelError(Exception):
@@ -18,6 +19,10 @@ class Model(Protocol):
     @property
     def version(self) -> str:
         """The version of what serves it, for `GET /version`."""
+
+    @property
+    def signature(self) -> Signature:
+        """What its input is made of."""
 
     def predict(self, payload: Payload) -> Any:
         """The predictions, as any value that `codec.encode` takes.

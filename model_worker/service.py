@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic, perf_counter
 from typing import Any
 
-from model_worker import codec
+from model_worker import codec, open_inference
 from model_worker.admission import Admission, Queue
 from model_worker.batch import Batcher, FastPath, Item
 from model_worker.codec import ARROW_STREAM, Format, InputError, OutputError, Payload, UnsupportedTypeError
@@ -110,14 +111,23 @@ class Service:
         if not in_hand:
             self._pulse[AT_WORK] = monotonic()
         as_arrow = accept is not None and ARROW_STREAM in accept
-        if self._fast is None or self._batcher is None or len(body) > _SMALL or not codec.is_json(content_type):
-            return self._plainly(lambda: codec.decode(body, content_type), as_arrow, arrived, answer)
+        fast = self._fast if len(body) <= _SMALL else None
+        read: Callable[[bytes], Payload]
+        if codec.is_json(content_type):
+            read = codec.decode_json
+        elif content_type is not None and open_inference.is_meant(content_type):
+            read = partial(open_inference.decode, content_type=content_type, signature=self._model.signature)
+            answer = _in_its_words(answer)
+        else:
+            read, fast = partial(codec.decode, content_type=content_type), None
+        if fast is None or self._batcher is None:
+            return self._plainly(lambda: read(body), as_arrow, arrived, answer)
         try:
-            payload = codec.decode_json(body)
+            payload = read(body)
         except InputError as error:
             self._reply(problem(400, "BAD_REQUEST", str(error)), arrived, answer)
             return None
-        rows = None if as_arrow or payload.stream else self._fast.read(payload)
+        rows = None if as_arrow or payload.stream else fast.read(payload)
         if rows is None:
             return self._plainly(lambda: payload, as_arrow, arrived, answer)
         parsed = perf_counter()
@@ -129,7 +139,7 @@ class Service:
                 self._plainly(lambda: payload, as_arrow, arrived, answer)
                 return
             times = arrived, parsed, item.started, item.finished
-            self._reply(self._written(value, True, False, times), arrived, answer)
+            self._reply(self._written(value, payload, False, times), arrived, answer)
 
         item = Item(rows, params, key, parsed, done)
         self._batcher.submit(item)
@@ -179,13 +189,18 @@ class Service:
             return problem(400, "BAD_REQUEST", str(error))
         # The time for the thread is the queue's; as if the request had been read before it.
         times = arrived, arrived + parsed - started, parsed, finished
-        return self._written(predictions, payload.format is not Format.UNWRAPPED, as_arrow, times)
+        return self._written(predictions, payload, as_arrow, times)
 
     def _written(
-        self, predictions: Any, wrapped: bool, as_arrow: bool, times: tuple[float, float, float, float]
+        self, predictions: Any, payload: Payload, as_arrow: bool, times: tuple[float, float, float, float]
     ) -> Reply:
         try:
-            body = codec.encode_arrow(predictions) if as_arrow else codec.encode(predictions, wrapped=wrapped)
+            if payload.write is not None:
+                body, as_arrow = payload.write(predictions), False
+            elif as_arrow:
+                body = codec.encode_arrow(predictions)
+            else:
+                body = codec.encode(predictions, wrapped=payload.format is not Format.UNWRAPPED)
         except OutputError as error:
             return problem(400, "BAD_REQUEST", str(error))
         arrived, parsed, started, finished = times
@@ -233,6 +248,17 @@ _END = object()
 
 #: The answer to a request whose sender is gone: 499, as proxies log it; it is never sent.
 _NOBODY = Reply(499, b"")
+
+
+def _in_its_words(answer: Answer) -> Answer:
+    """Answers errors as clients of the Open Inference Protocol understand them."""
+
+    def told(reply: Reply) -> None:
+        if reply.status != 200:
+            reply.body = open_inference.error(reply.body)
+        answer(reply)
+
+    return told
 
 
 def _too_many(in_hand: int, again: int) -> Reply:

@@ -17,7 +17,7 @@ from controlplane.api.details import details
 from controlplane.api.trial import is_trial, trial
 from controlplane.domain import Endpoint, Problem, ProblemCode, ProblemError
 from controlplane.rollout import lifecycle
-from controlplane.schema import CreateRequest, JsonObject, endpoint_summary, examine_create, parse_create
+from controlplane.schema import CreateRequest, JsonObject, endpoint_summary, examine_create, is_ready, parse_create
 from controlplane.store.store import name_taken
 
 PATH = "/api/2.0/serving-endpoints"
@@ -49,6 +49,14 @@ def blueprint(deps: Deps) -> Blueprint:
     @calls.get("/<name>")
     def get(name: str) -> Response:
         return details(deps, find(deps, name))
+
+    @calls.get("/<name>/ready")
+    def ready(name: str) -> Response:
+        endpoint = find(deps, name)
+        if not is_ready(endpoint, deps.replicas_of(endpoint.id)):
+            message = f"Endpoint {name} is not ready; GET {PATH}/{name} tells why."
+            raise ProblemError(Problem("", ProblemCode.BAD_REQUEST, message))
+        return answer({"name": name, "ready": True})
 
     @calls.put("/<name>")
     def put(name: str) -> Response:

@@ -28,6 +28,7 @@ from controlplane.schema.render import (
     tag_list,
 )
 from controlplane.schema.secret import SecretPut, parse_acl, parse_names, parse_secret
+from controlplane.schema.status import is_ready
 from controlplane.schema.text import JsonObject, canonical, read_object
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "endpoint_summary",
     "examine_config",
     "examine_create",
+    "is_ready",
     "parse_acl",
     "parse_ai_gateway",
     "parse_config",

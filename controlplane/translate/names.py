@@ -18,6 +18,9 @@ API_ROUTES = "control-plane"
 WELL_KNOWN_ROUTES = "well-known"
 #: Routes of OpenAI's paths, e.g. `/serving-endpoints/chat/completions`.
 OPENAI_ROUTES = "openai"
+#: Routes of the Open Inference Protocol's paths, and the second segments of these: each is a scope.
+OPEN_INFERENCE_ROUTES = "open-inference"
+OPEN_INFERENCE_PATHS = ("models", "health")
 #: Routes of the Serving page, and the second segments of its paths: each is a scope.
 PAGE_ROUTES = "serving-page"
 PAGE_PATHS = ("endpoints", "create", "control-plane", "sign-in", "static")

@@ -32,7 +32,7 @@ from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import Previ
 from envoy_data_plane.google.protobuf import Any as Packed
 
 from controlplane.domain import Audience, ProblemCode, RateLimit
-from controlplane.translate import limits, names, openai, permissions
+from controlplane.translate import limits, names, open_inference, openai, permissions
 from controlplane.translate.gateway import Gateway
 from controlplane.translate.messages import error_body, is_post, literal, pack, resource, seconds, set_header
 from controlplane.translate.resource import Resource, TypeUrl
@@ -88,7 +88,7 @@ def endpoint_scope(endpoint: str, clusters: frozenset[str]) -> Resource:
 
 
 def own_routes(gateway: Gateway) -> tuple[Resource, ...]:
-    """Routes and scopes of the control plane's API, the Serving page, what clients ask for at start, and OpenAI's paths."""
+    """Routes and scopes of the control plane's API, the Serving page, what clients ask for at start, and others' protocols."""
     api = _control_plane(names.API_ROUTES, "/api/2.0/", gateway)
     page = _control_plane(names.PAGE_ROUTES, "/ui/", gateway)
     # Asked for by every client at start, and by MLflow's before each prediction: Envoy answers it alone.
@@ -114,6 +114,11 @@ def own_routes(gateway: Gateway) -> tuple[Resource, ...]:
         *(
             _scope(names.openai_scope(segment), ("serving-endpoints", segment), names.OPENAI_ROUTES, frozenset())
             for segment in openai.first_segments()
+        ),
+        _configuration(names.OPEN_INFERENCE_ROUTES, open_inference.routes(), frozenset(), open_inference.rules()),
+        *(
+            _scope(f"{names.OPEN_INFERENCE_ROUTES}/{path}", ("v2", path), names.OPEN_INFERENCE_ROUTES, frozenset())
+            for path in names.OPEN_INFERENCE_PATHS
         ),
     )
 

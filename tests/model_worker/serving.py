@@ -29,6 +29,7 @@ class EchoModel:
 
     version = "1.2.3"
     streams = True
+    signature = None
 
     def predict(self, payload: Payload) -> Any:
         """The input."""

@@ -68,7 +68,9 @@ def test_an_update_is_called_off(live: Api) -> None:
 
 def test_stop_and_start(live: Api) -> None:
     """Stopping keeps the config and takes the readiness; starting deploys it anew under the next version."""
+    assert call(live, "GET", "/ready") == {"name": "e", "ready": True}
     stopped = call(live, "POST", "/config:stop")
+    assert "is not ready" in call(live, "GET", "/ready", status=400)["message"]
     assert stopped["state"] == {"ready": "NOT_READY", "config_update": "NOT_UPDATING", "suspend": "STOPPED"}
     assert call(live, "POST", "/config:stop") == stopped
     before = live.endpoints.get("e")

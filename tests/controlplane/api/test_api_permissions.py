@@ -45,6 +45,7 @@ CALLS: dict[str, str | Permission] = {
     f"PATCH {EP}/<name>/telemetry-config": MANAGE,
     f"GET {EP}/<name>/metrics": VIEW,
     f"GET {EP}/<name>/openapi": VIEW,
+    f"GET {EP}/<name>/ready": VIEW,
     f"GET {EP}/<name>/served-models/<served>/logs": MANAGE,
     f"GET {EP}/<name>/served-models/<served>/build-logs": MANAGE,
     f"POST {EP}/pt": "all",

@@ -1,4 +1,4 @@
-"""OpenAI's paths on a real Envoy alone: the endpoint is named in the body, and all of the endpoint's rules hold."""
+"""OpenAI's and the Open Inference Protocol's paths on a real Envoy alone: all of the endpoint's rules hold on them."""
 
 from __future__ import annotations
 
@@ -109,6 +109,37 @@ def test_no_endpoint_can_have_a_name_that_these_paths_need(envoy: EnvoyAlone, to
         headers = {"authorization": f"Bearer {token('alice')}"}
         answer = envoy.client.request(method, path, headers=headers)
         assert (answer.status_code, answer.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
+def test_open_inference_is_the_endpoints_own_path(envoy: EnvoyAlone, token: Issuer) -> None:
+    """The replica gets what it gets by that path, and a media type that tells what the body is, whatever the client says."""
+    alice = token("alice")
+    for path, place in (("infer", "invocations"), ("versions/m/infer", "served-models/m/invocations")):
+        plain = envoy.post(f"/serving-endpoints/chatty/{place}", alice).json()
+        for sent, media in (({}, ""), ({"inference-header-content-length": "2", "content-type": "x/y"}, "; json=2")):
+            seen = envoy.post(f"/v2/models/chatty/{path}", alice, headers=sent).json()
+            assert seen["content-type"] == f"application/vnd.open-inference+json; model=chatty{media}"
+            same = {"x-request-id": "", "content-type": "", "inference-header-content-length": ""}
+            assert {**seen, **same} == {**plain, **same}
+
+
+def test_open_inference_by_the_endpoints_rules(envoy: EnvoyAlone, token: Issuer) -> None:
+    """401, 403 and 404 as on the endpoint's own path; nothing else is found under these paths."""
+
+    def asked(text: str, path: str) -> tuple[int, str]:
+        answer = envoy.post(f"/v2/{path}", text)
+        return answer.status_code, answer.json()["error_code"]
+
+    alice, nothing = token("alice"), (404, "RESOURCE_DOES_NOT_EXIST")
+    assert asked("", "models/chatty/infer") == asked("", "health/live") == (401, "UNAUTHENTICATED")
+    assert asked(token("bob"), "models/chatty/infer") == (403, "PERMISSION_DENIED")
+    for path in ("ghost/infer", "chatty/versions/ghost/infer", "chatty", "chatty/", "chatty/infer/x", "a.b/infer",
+                 "chatty/versions/a/b/infer", "/infer", "chat/infer"):  # fmt: skip
+        assert asked(alice, f"models/{path}") == nothing, path
+    headers = {"authorization": f"Bearer {alice}"}
+    assert envoy.client.get("/v2/models/chatty/infer", headers=headers).status_code == 404
+    for word in ("live", "ready"):
+        assert envoy.client.get(f"/v2/health/{word}", headers=headers).json() == {word: True}
 
 
 def test_an_answer_in_events_is_passed_on_event_by_event(envoy: EnvoyAlone, token: Issuer, short_dir: Path) -> None:
