@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import subprocess
 import sys
@@ -31,19 +30,15 @@ def short_dir() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> str:
-    """A real MLflow registry (SQLite) with the models of tests/e2e/models.py; no test changes it, all processes share it."""
-    own = tmp_path_factory.getbasetemp()
-    folder = (own if worker_id == "master" else own.parent) / "registry"
-    folder.mkdir(exist_ok=True)
-    uri = f"sqlite:///{folder}/mlflow.db"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
-        if not (folder / "done").exists():
-            models = Path(__file__).with_name("models.py")
-            subprocess.run([sys.executable, str(models), uri, str(folder)], check=True, capture_output=True)
-            (folder / "done").touch()
-    return uri
+def registry(once: Callable[[str, Callable[[Path], object]], Path], mlflow_tables: Path) -> str:
+    """A real MLflow registry (SQLite) with the models of tests/e2e/models.py, which no test changes."""
+
+    def make(folder: Path) -> None:
+        shutil.copy(mlflow_tables, folder)
+        program = [sys.executable, str(Path(__file__).with_name("models.py")), f"sqlite:///{folder}/mlflow.db"]
+        subprocess.run([*program, str(folder)], check=True, capture_output=True)
+
+    return f"sqlite:///{once('registry', make)}/mlflow.db"
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -29,10 +30,10 @@ class Server:
 
 
 @pytest.fixture
-def server(models: SavedModels, tmp_path: Path) -> Iterator[Server]:
+def server(models: SavedModels, tmp_path: Path, mlflow_tables: Path) -> Iterator[Server]:
     """A server with artifacts of its own, as in `docker compose`."""
     artifacts = ("--serve-artifacts", "--artifacts-destination", str(tmp_path / "artifacts"))
-    with mlflow_server(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, *artifacts) as running:
+    with mlflow_server(f"sqlite:///{shutil.copy(mlflow_tables, tmp_path)}", tmp_path, *artifacts) as running:
         from mlflow import MlflowClient
 
         client = MlflowClient(running.url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,13 +33,13 @@ def quiet() -> warnings.catch_warnings[Any]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory, mlflow_tables: Path) -> Iterator[Path]:
     """A state directory with a registry and four models; it is MLflow's own registry meanwhile."""
     import mlflow
 
     directory = tmp_path_factory.mktemp("bundles")
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{directory}/mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{shutil.copy(mlflow_tables, directory)}")
     try:
         with quiet():
             register(directory)

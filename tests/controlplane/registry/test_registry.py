@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,10 +47,10 @@ with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+def uri(tmp_path_factory: pytest.TempPathFactory, mlflow_tables: Path) -> str:
     """The URI of a registry with models in it."""
     folder = tmp_path_factory.mktemp("registry")
-    where = f"sqlite:///{folder}/mlflow.db"
+    where = f"sqlite:///{shutil.copy(mlflow_tables, folder)}"
     # In a process of its own: the suite turns warnings into errors, and MLflow has some.
     program = [sys.executable, "-c", REGISTER, where, folder]
     done = subprocess.run(program, check=False, cwd=folder, capture_output=True, text=True)
