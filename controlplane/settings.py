@@ -118,7 +118,8 @@ class Settings:
     hang_after: float = _setting(
         15.0,
         "WYE_HANG_AFTER",
-        "how long a replica may be silent before it is replaced; with requests in hand, this besides WYE_REQUEST_TIMEOUT",
+        "how long a replica may be silent before it is replaced (with requests in hand, this besides WYE_REQUEST_TIMEOUT); "
+        "the same holds for the worker host, and for each of Wye's programs whose process is stopped",
         unit="seconds",
     )
     scale_to_zero_after: float = _setting(

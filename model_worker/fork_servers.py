@@ -10,6 +10,7 @@ from pathlib import Path
 
 from model_worker.environments import BASE, Environment
 from model_worker.forks import ForkServer
+from model_worker.pulse import Patience
 
 #: Seconds that one which nobody uses is kept, because it takes seconds to import an environment again.
 _IDLE = 60.0
@@ -29,9 +30,18 @@ class ForkServers:
     The base environment's is there from the beginning to the end, so that its next replica is milliseconds away.
     """
 
-    def __init__(self, variables: Mapping[str, str], *, log_dir: Path, directory: Path, idle: float = _IDLE) -> None:
+    def __init__(
+        self,
+        variables: Mapping[str, str],
+        patience: Patience,
+        *,
+        log_dir: Path,
+        directory: Path,
+        idle: float = _IDLE,
+    ) -> None:
         """`variables`: what the fork servers see, and so all their children."""
         self._variables = dict(variables)
+        self._patience = patience
         self._log_dir = log_dir
         self._directory = directory
         self._idle = idle
@@ -77,4 +87,5 @@ class ForkServers:
 
     def _server(self, environment: Environment) -> ForkServer:
         name = "forkserver" if environment == BASE else f"forkserver-{environment.key}"
-        return ForkServer(environment, self._variables, log=self._log_dir / f"{name}.txt", directory=self._directory)
+        log = self._log_dir / f"{name}.txt"
+        return ForkServer(environment, self._variables, self._patience, log=log, directory=self._directory)

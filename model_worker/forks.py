@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import model_worker
 from model_worker.environments import Environment
+from model_worker.pulse import Patience
 
 _logger = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ spec.loader.exec_module(package)
 from model_worker.forkserver import main
 main()
 """
+
+#: So many questions in a row may a process that forks leave unanswered, asked within the time that it may be silent.
+_MISSES = 3
 
 #: Seconds before a fork server that died is started again, doubling from the first to the second.
 _PAUSES = (0.1, 10.0)
@@ -55,13 +59,16 @@ class Child:
 class Forks:
     """A process that forks others when it is asked to, as `forkserver.py` has it; how it comes to be is its subclasses'."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
         self._socket: socket.socket | None = None
         self._up = asyncio.Event()
         self._turn = asyncio.Lock()
         self._answers: deque[asyncio.Future[Child]] = deque()
         self._children: dict[int, asyncio.Future[int | None]] = {}
         self._last_failure = ""
+        #: How many messages have come.
+        self._heard_of = 0
 
     @property
     def is_up(self) -> bool:
@@ -92,15 +99,47 @@ class Forks:
             # Shielded, so that a caller who gives up does not shift the answers of others.
             return await asyncio.shield(answer)
 
-    async def _hear(self, ours: socket.socket) -> None:
+    async def _hear(self, pid: int, ours: socket.socket) -> None:
+        """Do what the process says until it hangs up; end it when it says nothing any more."""
         loop = asyncio.get_running_loop()
+        watching = asyncio.create_task(self._watch(pid, ours), name=f"watch process {pid}")
         received = b""
-        while data := await _receive(loop, ours):
-            *lines, received = (received + data).split(b"\n")
-            for line in lines:
-                self._heard(json.loads(line), ours)
+        try:
+            while data := await _receive(loop, ours):
+                *lines, received = (received + data).split(b"\n")
+                for line in lines:
+                    self._heard(json.loads(line), ours)
+        finally:
+            watching.cancel()
+
+    async def _watch(self, pid: int, ours: socket.socket) -> None:
+        """End it when it takes too long before it can fork, or answers nothing any more."""
+        words = f"has not finished its imports in {self._patience.loading:.0f} s"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience.loading):
+                await self._up.wait()
+            await self._fall_silent(ours)
+            words = f"has not answered for {self._patience.silent:.0f} s"
+        _logger.error("process %d, which forks others, %s: it is ended", pid, words)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    async def _fall_silent(self, ours: socket.socket) -> None:
+        """Return when it has left too many questions unanswered.
+
+        Counted, not timed: while this host could not run, there was nobody to hear an answer.
+        """
+        misses = 0
+        while misses < _MISSES:
+            heard_of = self._heard_of
+            if not self._turn.locked():  # else it owes an answer already
+                with contextlib.suppress(OSError):  # it has ended, or reads nothing
+                    ours.send(b'{"ping": true}\n')
+            await asyncio.sleep(self._patience.silent / _MISSES)
+            misses = 0 if self._heard_of > heard_of else misses + 1
 
     def _heard(self, message: dict[str, Any], ours: socket.socket) -> None:
+        self._heard_of += 1
         if "ready" in message:
             self._socket = ours
             self._last_failure = ""
@@ -136,8 +175,10 @@ class Forks:
 class ForkServer(Forks):
     """One environment's fork server; `run` keeps it alive, `fork` uses it."""
 
-    def __init__(self, environment: Environment, variables: Mapping[str, str], *, log: Path, directory: Path) -> None:
-        super().__init__()
+    def __init__(
+        self, environment: Environment, variables: Mapping[str, str], patience: Patience, *, log: Path, directory: Path
+    ) -> None:
+        super().__init__(patience)
         self._environment = environment
         self._variables = dict(variables)
         self._log = log
@@ -190,7 +231,7 @@ class ForkServer(Forks):
         self._pid = process.pid
         ours.setblocking(False)
         try:
-            await self._hear(ours)
+            await self._hear(process.pid, ours)
             # The socket is closed: it has ended, or will not do anything more.
             await _end(process)
         finally:
@@ -224,7 +265,7 @@ class Template(Forks):
         try:
             with theirs:
                 child = await forks.fork("template", task, [theirs.fileno(), log])
-            await self._hear(ours)
+            await self._hear(child.pid, ours)
         finally:
             ours.close()
             # It ends when its socket is closed, but not while it loads.

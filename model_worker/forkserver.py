@@ -6,6 +6,7 @@ no thread but its own, checked before every fork: a lock that another thread hel
 The host speaks to it over a socket pair, JSON lines both ways:
 
     {"fork": TASK, "as": "replica" | "fetch" | "template", "descriptors": N}    with N descriptors attached, for the module's `run`
+    {"ping": true}    is answered with {"alive": PID}
     {"ready": PID}    once, after the imports
     {"forked": PID} | {"refused": REASON}    the answer to each fork, in order
     {"exited": PID, "status": N}    a child ended; N as from `os.waitpid`
@@ -100,6 +101,9 @@ class ForkServer:
         *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:
             told = json.loads(line)
+            if "ping" in told:
+                self._say(alive=os.getpid())
+                continue
             descriptors = [self._descriptors.popleft() for _ in range(told["descriptors"])]
             self._fork(told["as"], told["fork"], descriptors)
         return True

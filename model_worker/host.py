@@ -27,6 +27,7 @@ from model_worker.artifacts import Artifacts
 from model_worker.environments import Environments, Mode
 from model_worker.fork_servers import ForkServers
 from model_worker.hosted import HostedReplica, Surroundings
+from model_worker.keeping import Keeping
 from model_worker.listeners import ListenerError, Listeners, TcpListeners, UnixListeners, answers
 from model_worker.logs import Logs
 from model_worker.measured import Measured
@@ -36,6 +37,7 @@ from model_worker.pulse import Patience
 from model_worker.task import Limits
 from model_worker.templates import Templates
 from model_worker.variables import base_variables, fork_server_variables
+from model_worker.watchdog import watchdog
 
 _logger = logging.getLogger(__name__)
 
@@ -93,6 +95,8 @@ class Options:
     collector: str = ""
     limits: Limits = field(default_factory=Limits)
     patience: Patience = field(default_factory=Patience)
+    #: Seconds that the host itself may do nothing before it is taken for hung.
+    watchdog: float = 15.0
 
 
 class Host:
@@ -115,16 +119,22 @@ class Host:
         self._orphanage = Orphanage(orphans, self._adopt)
         self._logs = {kind: Logs(options.log_dir / folder) for kind, folder in (("output", "."), ("build", "build"))}
         self._directory = options.log_dir / "work" / self._id[:8]
-        self._forks = ForkServers(fork_server_variables(variables), log_dir=options.log_dir, directory=self._directory)
+        self._forks = ForkServers(
+            fork_server_variables(variables), options.patience, log_dir=options.log_dir, directory=self._directory
+        )
         self._artifacts = Artifacts(options.artifacts_dir, options.artifacts_bytes, self._forks, variables)
         self._environments = Environments(options.environments_dir, options.environments, variables)
-        self._templates = Templates(self._directory, options.share_bytes)
+        self._templates = Templates(self._directory, options.share_bytes, options.patience)
+        keeper = orphanage.address(options.socket_dir, options.log_dir, "keeper")
+        self._keeping = Keeping(keeper, options.limits.orphan_grace, options.log_dir)
+        self._listeners = listeners
         self._around = Surroundings(
             artifacts=self._artifacts,
             environments=self._environments,
             forks=self._forks,
             templates=self._templates,
             listeners=listeners,
+            keeping=self._keeping,
             logs=self._logs["output"],
             build_logs=self._logs["build"],
             directory=self._directory,
@@ -140,8 +150,10 @@ class Host:
 
     async def run(self, end: asyncio.Event) -> None:
         """Serve until `end` is set, then end every replica, for as long as they may take, and return."""
+        background = [asyncio.create_task(watchdog(self._options.watchdog), name="watchdog")]
         await self._take_over()
-        background = [
+        background += [
+            asyncio.create_task(self._keeping.run(), name="keeper of sockets"),
             asyncio.create_task(self._forks.run(), name="fork server"),
             asyncio.create_task(self._look(), name="look at replicas"),
         ]
@@ -179,15 +191,30 @@ class Host:
         Whoever connects meanwhile waits; control planes are served afterwards, and see all of it.
         """
         self._directory.mkdir(parents=True, mode=0o700)
-        for left in await self._orphanage.open(self._record.read()):
+        lost = await self._orphanage.open(self._record.read())
+        kept = await self._keeping.take()
+        for left in lost:
             if left.spec.id in self._replicas:
                 continue
             replica = self._new(left.spec, left.name)
             try:
-                replica.inherit(left)
+                replica.inherit(left, kept.pop(left.name, None))
             except ListenerError as error:
                 _logger.warning("replica %s: %s", left.spec.id, error)
                 del self._replicas[left.spec.id]
+        names = {replica.name for replica in self._replicas.values()}
+        for name, listener in kept.items():
+            listener.close()
+            if name not in names:
+                self._keeping.drop(name)
+        self._listeners.sweep(names)
+        self._tidy_work()
+        if self._replicas:
+            alive = len(self._lives)
+            _logger.info("took over %d replicas, of which %d are alive", len(self._replicas), alive)
+
+    def _tidy_work(self) -> None:
+        """Remove the directories of processes that are gone."""
         kept = {replica.directory for replica in self._replicas.values()}
         for former in self._directory.parent.iterdir():
             for directory in former.iterdir() if former != self._directory else ():
@@ -196,9 +223,6 @@ class Host:
             with contextlib.suppress(OSError):
                 if former != self._directory:
                     former.rmdir()
-        if self._replicas:
-            alive = len(self._lives)
-            _logger.info("took over %d replicas, of which %d are alive", len(self._replicas), alive)
 
     def _adopt(self, orphan: Orphan) -> bool:
         """Take over a living replica, unless there is another in its place."""
@@ -406,9 +430,7 @@ def listeners_for(options: Options) -> Listeners:
     """
     if options.replica_host:
         return TcpListeners(options.replica_host, options.advertise)
-    listeners = UnixListeners(options.socket_dir, _LONGEST_NAME)
-    listeners.sweep()
-    return listeners
+    return UnixListeners(options.socket_dir, _LONGEST_NAME)
 
 
 async def main(options: Options, variables: Mapping[str, str]) -> None:
@@ -479,6 +501,9 @@ def parse(arguments: list[str] | None) -> Options:
     parser.add_argument(
         "--hang-after", type=float, default=patience.silent, help="seconds of silence that mean that a replica is dead"
     )
+    parser.add_argument(
+        "--watchdog", type=float, default=15.0, help="seconds that the host may be at one thing before it ends itself"
+    )
     parser.add_argument("--load-timeout", type=float, default=patience.loading, help="seconds that loading may take")
     given = parser.parse_args(arguments)
     return Options(
@@ -503,6 +528,7 @@ def parse(arguments: list[str] | None) -> Options:
             queue=Queue(given.queue, given.queue_seconds, given.request_timeout),
         ),
         patience=Patience(given.hang_after, given.request_timeout, given.load_timeout),
+        watchdog=given.watchdog,
     )
 
 

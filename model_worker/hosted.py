@@ -22,11 +22,13 @@ from model_worker.artifacts import Artifacts, FetchError
 from model_worker.environments import EnvironmentFailure, Environments
 from model_worker.fork_servers import ForkServers
 from model_worker.forks import Child, ForkError, Forks
+from model_worker.keeping import Keeping
 from model_worker.listeners import Listener, ListenerError, Listeners
 from model_worker.logs import Logs
 from model_worker.orphanage import Left, Orphan, identity
 from model_worker.protocol import Spec, State
 from model_worker.pulse import Patience, Pulse
+from model_worker.replica_socket import ReplicaSocket
 from model_worker.task import Limits, Report, Task
 from model_worker.templates import Templates
 
@@ -53,6 +55,7 @@ class Surroundings:
     forks: ForkServers
     templates: Templates
     listeners: Listeners
+    keeping: Keeping
     logs: Logs
     #: How each replica's environment was chosen and built.
     build_logs: Logs
@@ -82,7 +85,7 @@ class HostedReplica:
         self._around = around
         self._directory = around.directory / name
         self._publish = publish
-        self._listener: Listener | None = None
+        self._socket = ReplicaSocket(name, around.listeners, around.keeping)
         self._child: Child | None = None
         self._process: psutil.Process | None = None
         self._pulse: Pulse | None = None
@@ -93,7 +96,6 @@ class HostedReplica:
         self._preparing: asyncio.Task[tuple[Task, Forks]] | None = None
         self._killing: asyncio.TimerHandle | None = None
         self._kill_at = float("inf")
-        self._roused = asyncio.Event()
         self._state = State(spec, protocol.STARTING, attempt=0)
 
     @property
@@ -120,12 +122,12 @@ class HostedReplica:
         """From now on it is to be started with this spec."""
         self._state = replace(self._state, spec=spec)
 
-    def inherit(self, left: Left) -> None:
-        """Listen where a replica did that died with its host, and wait to be started again.
+    def inherit(self, left: Left, kept: socket.socket | None) -> None:
+        """Listen where a replica did that has no process any more, and wait to be started again.
 
-        Raises ListenerError.
+        `kept`: the socket that its host had, if it is not lost. Raises ListenerError.
         """
-        listener = self._listener = self._around.listeners.again(left.address)
+        listener = self._socket.inherit(kept) if kept is not None else self._socket.again(left.address)
         self._update(
             phase=protocol.FAILED,
             address=listener.address,
@@ -136,7 +138,7 @@ class HostedReplica:
 
     def adopt(self, orphan: Orphan) -> None:
         """Take over the process of a replica that has lost its host; `attend_adopted` has to follow."""
-        listener = self._listener = self._around.listeners.inherited(orphan.listener)
+        listener = self._socket.inherit(orphan.listener)
         self._directory = orphan.directory
         self._pulse = pulse.at(orphan.pulse)
         os.close(orphan.pulse)
@@ -156,8 +158,7 @@ class HostedReplica:
     async def attend_adopted(self, orphan: Orphan) -> None:
         """See the process of an adopted replica through to its end, as `attempt` does."""
         assert self._child is not None
-        assert self._listener is not None
-        child, listener = self._child, self._listener
+        child, listener = self._child, self._socket.open()
 
         async def attend() -> None:
             with self._around.artifacts.held(self._state.spec.artifact_uri):
@@ -205,7 +206,7 @@ class HostedReplica:
     def listen(self) -> None:
         """Be ASLEEP before there ever was a process; where no socket can be had, be started at once, which will say why."""
         try:
-            listener = self._listener = self._listener or self._around.listeners.open(self._name)
+            listener = self._socket.open()
         except ListenerError:
             self.begin()
             return
@@ -213,22 +214,13 @@ class HostedReplica:
 
     async def roused(self) -> None:
         """Return when somebody connects to the socket of a replica that is ASLEEP, or when it is stopped."""
-        assert self._listener is not None
-        loop, descriptor = asyncio.get_running_loop(), self._listener.socket.fileno()
-        self._roused.clear()
-        loop.add_reader(descriptor, self._roused.set)
-        try:
-            await self._roused.wait()
-        finally:
-            loop.remove_reader(descriptor)
+        await self._socket.wait()
 
     def stop(self, grace: float) -> None:
         """Let it finish what it has, for at most `grace` seconds; a stop that was sooner to end stays so."""
         if self._state.phase != protocol.STOPPING:
             self._update(phase=protocol.STOPPING, message="")
-            if self._listener is not None:
-                self._listener.hide()
-            self._roused.set()
+            self._socket.hide()
         if self._preparing is not None:
             self._preparing.cancel()
         self._end(grace)
@@ -247,12 +239,10 @@ class HostedReplica:
 
     def close(self) -> None:
         """Leave no socket behind."""
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        self._socket.close()
 
     async def _run_process(self) -> None:
-        listener = self._listener = self._listener or self._around.listeners.open(self._name)
+        listener = self._socket.open()
         self._update(address=listener.address, holds_connections=True)
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         async with contextlib.AsyncExitStack() as until_it_ended:
@@ -439,7 +429,7 @@ class HostedReplica:
             pid=None,
             message=message,
             permanent=permanent,
-            holds_connections=self._listener is not None,
+            holds_connections=self._socket.is_open,
         )
 
     def _signal(self, number: signal.Signals) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,6 +67,9 @@ class Listeners(Protocol):
     def inherited(self, listener: socket.socket) -> Listener:
         """A socket that listens, made by another process with the same settings."""
 
+    def sweep(self, ours: Collection[str]) -> None:
+        """Remove what former hosts have left, except for the sockets with these names."""
+
 
 class UnixListeners:
     """Sockets in a directory of their own."""
@@ -105,10 +108,11 @@ class UnixListeners:
             raise ListenerError(f"cannot listen at {path}: {error.strerror}") from error
         return Listener(listener, {"path": str(path)}, path)
 
-    def sweep(self) -> None:
+    def sweep(self, ours: Collection[str]) -> None:
         """Remove the files of sockets that nobody listens at, as a killed host leaves them; others' files stay."""
         for path in self._directory.glob("*.sock"):
-            if _NAME.fullmatch(path.stem) and not answers(path):
+            # Ours are not even tried: that would wake a replica that sleeps.
+            if _NAME.fullmatch(path.stem) and path.stem not in ours and not answers(path):
                 path.unlink(missing_ok=True)
 
 
@@ -130,6 +134,9 @@ class TcpListeners:
     def inherited(self, listener: socket.socket) -> Listener:
         """The socket with the port that it has."""
         return Listener(listener, {"host": self._advertised, "port": listener.getsockname()[1]})
+
+    def sweep(self, ours: Collection[str]) -> None:
+        """Nothing is left of a port."""
 
     def _on(self, port: int) -> Listener:
         try:

@@ -129,10 +129,10 @@ def _left(fields: dict[str, Any]) -> Left:
     )
 
 
-def address(socket_dir: Path, log_dir: Path) -> Path:
-    """Where the orphans of a host with these directories look for its successor."""
+def address(socket_dir: Path, log_dir: Path, name: str = "orphans") -> Path:
+    """Where the orphans of a host with these directories look for its successor, or what else has that `name` meets it."""
     digest = hashlib.blake2b(os.fsencode(log_dir.absolute()), digest_size=4).hexdigest()
-    return socket_dir.absolute() / f"{digest}-orphans.sock"
+    return socket_dir.absolute() / f"{digest}-{name}.sock"
 
 
 class Orphanage:

@@ -16,6 +16,7 @@ import yaml
 
 from model_worker.forks import ForkError, Forks, ForkServer, Template
 from model_worker.made_once import size_of
+from model_worker.pulse import Patience
 from model_worker.task import Task
 
 _logger = logging.getLogger(__name__)
@@ -41,8 +42,9 @@ class _Held:
 class Templates:
     """The templates of a host: made when a model's first replica starts, gone soon after its last one."""
 
-    def __init__(self, directory: Path, from_bytes: int, *, idle: float = _IDLE) -> None:
+    def __init__(self, directory: Path, from_bytes: int, patience: Patience, *, idle: float = _IDLE) -> None:
         """`from_bytes`: smaller models are not worth a process more; 0: none is."""
+        self._patience = patience
         self._directory = directory
         self._from_bytes = from_bytes
         self._idle = idle
@@ -90,7 +92,7 @@ class Templates:
         held.task.cancel()
 
     def _begin(self, key: _Key, task: Task, forks: ForkServer, log: int) -> _Held:
-        template = Template()
+        template = Template(self._patience)
         running = asyncio.create_task(
             self._run(key, template, task, forks, os.dup(log)), name=f"template of {task.model}"
         )

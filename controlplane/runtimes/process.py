@@ -24,6 +24,10 @@ _PROTOCOL = 1
 #: Seconds before the first try to connect again, doubling up to the second.
 _PAUSES = (0.02, 1.0)
 
+#: Seconds without a word after which a host, which reports its machine every 5 s, is out of reach. It may be stopped, or the
+#: network may be gone without a trace.
+_SILENCE = 15.0
+
 #: Bytes of one message: a hello with every replica.
 _MAX_LINE = 256 * 1024 * 1024
 
@@ -39,8 +43,9 @@ class ProcessRuntime:
     calls are dropped; when it comes back, as the same process or another, the fleet becomes what it then reports.
     """
 
-    def __init__(self, address: Address, fleet: Fleet) -> None:
+    def __init__(self, address: Address, fleet: Fleet, silence: float = _SILENCE) -> None:
         self._address = address
+        self._silence = silence
         self._fleet = fleet
         self._writer: asyncio.StreamWriter | None = None
         self._reachable = asyncio.Event()
@@ -127,7 +132,7 @@ class ProcessRuntime:
         """One connection, from adoption to its end."""
         reader, writer = await self._connect()
         try:
-            hello = await _read(reader)
+            hello = await self._read(reader)
             if hello is None:
                 raise HostError("it closed the connection at once")
             if hello.get("type") != "hello" or hello.get("protocol") != _PROTOCOL:
@@ -137,7 +142,7 @@ class ProcessRuntime:
             if self._epoch:
                 await self._say({"type": "acting"})  # before anything else is asked of it
             self._reachable.set()
-            while (message := await _read(reader)) is not None:
+            while (message := await self._read(reader)) is not None:
                 self._heed(message)
             _logger.warning("worker host at %s closed the connection", self._address)
         finally:
@@ -182,6 +187,17 @@ class ProcessRuntime:
                 _logger.error("the worker host refused a message: %s", message["message"])
             case _:
                 pass  # a newer host may say more
+
+    async def _read(self, reader: asyncio.StreamReader) -> dict[str, Any] | None:
+        """The next message, or None at the end of the connection.
+
+        Raises HostError when none comes in time.
+        """
+        try:
+            async with asyncio.timeout(self._silence):
+                return await _read(reader)
+        except TimeoutError:
+            raise HostError(f"it has said nothing for {self._silence:.0f} s") from None
 
     async def _say(self, message: Mapping[str, Any]) -> None:
         writer = self._writer

@@ -22,6 +22,8 @@ FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 10.0
 #: Seconds that a program may still take to end when somebody is in a hurry.
 LAST_PATIENCE = 5.0
+#: Seconds between two looks whether a process is stopped.
+LOOK_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Program:
     log: Path
     #: Seconds that it may take to end after SIGTERM.
     patience: float
+    #: Seconds that its process may be stopped (SIGSTOP) before another takes its place.
+    hang_after: float = 15.0
 
 
 class Kept:
@@ -101,13 +105,37 @@ class Kept:
                 )
             self.starts += 1
             self._changed()
-            await self.process.wait()
+            watching = asyncio.create_task(self._end_if_stopped(self.process), name=f"watch {self.program.name}")
+            try:
+                await self.process.wait()
+            finally:
+                watching.cancel()
             self._changed()
             if time.monotonic() - began >= STEADY:
                 pause = FIRST_PAUSE
                 continue
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
+
+    async def _end_if_stopped(self, process: asyncio.subprocess.Process) -> None:
+        """Kill it when the kernel has not let it run for too long: it cannot even notice that by itself.
+
+        Looks are counted, for this process may have been stopped as well, and nobody be at fault.
+        """
+        looks = 0
+        while looks * LOOK_INTERVAL <= self.program.hang_after:
+            await asyncio.sleep(LOOK_INTERVAL)
+            looks = looks + 1 if _is_stopped(process.pid) else 0
+        _logger.error("%s was stopped for %.0f s: it is ended", self.program.name, self.program.hang_after)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _kill_all(pid: int) -> None:

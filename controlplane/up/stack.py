@@ -122,7 +122,8 @@ class Stack:
             ("controlplane", [sys.executable, "-m", "controlplane"], {}, 15.0),
             ("envoy", envoy.command(binary, settings, bootstrap), {}, 10.0),
         ):
-            program = Program(name, command, {**environment, **added}, settings.log_dir / f"{name}.log", patience)
+            log = settings.log_dir / f"{name}.log"
+            program = Program(name, command, {**environment, **added}, log, patience, settings.hang_after)
             self._kept[name] = Kept(program, self._processes_changed)
         for kept in self._kept.values():
             kept.start()

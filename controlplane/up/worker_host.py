@@ -27,8 +27,9 @@ def command(settings: Settings) -> list[str]:
     host += ["--share-megabytes", str(settings.share_megabytes)]
     host += ["--nice", str(settings.replica_nice), "--collector", settings.otlp_endpoint]
     host += ["--queue", str(settings.queue), "--queue-seconds", str(settings.queue_seconds)]
-    host += ["--hang-after", str(settings.hang_after), "--load-timeout", str(settings.deploy_timeout)]
-    host += ["--request-timeout", str(settings.request_timeout), "--max-body", str(settings.max_body << 20)]
+    host += ["--watchdog", str(settings.hang_after), "--hang-after", str(settings.hang_after)]
+    host += ["--load-timeout", str(settings.deploy_timeout), "--request-timeout", str(settings.request_timeout)]
+    host += ["--max-body", str(settings.max_body << 20)]
     return host
 
 

@@ -89,12 +89,19 @@ def test_a_killed_replica_takes_only_its_own_requests_along(start: Callable[...,
     assert took < 2.0
 
 
-def test_the_death_of_the_worker_host_is_not_noticed(start: Callable[..., Wye]) -> None:
-    """Kill -9 under load: no failed request, the next host takes over the same processes, and updates go on."""
-    wye = start()
+def test_the_end_of_the_worker_host_is_not_noticed(start: Callable[..., Wye]) -> None:
+    """Kill -9 and SIGSTOP under load: no failed request, the next host takes over the same processes, and updates go on.
+
+    Who asks meanwhile for an entity that sleeps waits, and is answered when there is a host again.
+    """
+    wye = start(WYE_SCALE_TO_ZERO_AFTER="2", WYE_HANG_AFTER="4")
     wye.create("ep", config({"a": 50, "b": 50}, a="linear/1", b="other/1"))
-    before = wye.replicas()
+    sleepy = config({"m": 100}, m="linear/1")
+    sleepy["served_entities"][0]["scale_to_zero_enabled"] = True
+    wye.create("sleepy", sleepy)
+    before = wye.replicas("ep")
     under_load = load(wye, "ep")
+    wakes = load(wye, "sleepy", connections=20)
 
     def taken_over(former: int) -> bool:
         status = wye.client.get("/api/2.0/wye/status").json()
@@ -103,17 +110,23 @@ def test_the_death_of_the_worker_host_is_not_noticed(start: Callable[..., Wye]) 
     async def run() -> None:
         async with under_load.running():
             await under_load.answers(100)
-            pid = wye.kill("worker_host")
-            await under_load.answers(100)
-            await asyncio.to_thread(until, lambda: taken_over(pid), 60)
+            for number in (signal.SIGKILL, signal.SIGSTOP):
+                await asyncio.to_thread(until, lambda: wye.replicas("sleepy") == {}, 60)
+                pid = wye.pid("worker_host")
+                os.kill(pid, number)
+                await wakes.requests(20)
+                await under_load.answers(100)
+                await asyncio.to_thread(until, lambda pid=pid: taken_over(pid), 60)
             await under_load.answers(300)
 
     asyncio.run(run())
     assert under_load.tally.failures == []
-    assert wye.replicas() == before
+    assert wakes.tally.failures == []
+    assert wakes.tally.answered == 40
+    assert wye.replicas("ep") == before
     (one, *_) = before.items()
     os.kill(one[1], signal.SIGKILL)  # the new host notices it as the old one would have
-    until(lambda: wye.replicas().get(one[0], one[1]) != one[1], 60)
+    until(lambda: wye.replicas("ep").get(one[0], one[1]) != one[1], 60)
     assert wye.update("ep", config({"m": 100}, m="linear/2"))["state"]["config_update"] == "NOT_UPDATING"
     assert wye.value("ep") == 42.0
 

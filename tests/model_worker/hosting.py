@@ -180,7 +180,11 @@ class RunningHost:
         self.process.wait(PATIENCE)
         wait_until(lambda: not self.processes(), f"no process is left of {self.processes()}")
         sockets = list(self.directory.rglob("*.sock"))
-        own = {self.address, *self.sockets.glob("*-orphans.sock")} if self.process.returncode else set()
+        own = (
+            {self.address, *self.sockets.glob("*-orphans.sock"), *self.sockets.glob("*-keeper.sock")}
+            if self.process.returncode
+            else set()
+        )
         shutil.rmtree(self.directory)
         assert [path for path in sockets if path not in own] == []
 

@@ -6,6 +6,8 @@ import http.client
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_worker.pulse import Patience, at, make, verdict
-from tests.model_worker.hosting import Control, RunningHost, call, predict, wait_until
+from tests.model_worker.hosting import ROOT, Control, RunningHost, call, predict, wait_until
 from tests.model_worker.saved_models import SavedModels
 
 ROW = {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]]}}
@@ -101,3 +103,33 @@ def test_a_model_that_holds_the_interpreter_is_not_dead(control: Control, models
     state = control.ready("greedy", models.code("greedy", body=body))
     assert predict(state, {"inputs": [1]}) == [1]
     assert control.replicas["greedy"]["phase"] == "READY"
+
+
+def test_a_fork_server_that_is_stopped_is_replaced(host: RunningHost, control: Control, models: SavedModels) -> None:
+    """SIGSTOP: replicas serve on, and a start that was not answered fails in words and succeeds when it is tried again."""
+    state = control.ready("before", models("linear"))
+    forks = [each for each in psutil.Process(host.process.pid).children() if "forkserver" in " ".join(each.cmdline())]
+    forks[0].suspend()
+    control.start("r", models("linear"))
+    assert "the fork server was killed by SIGKILL" in control.until("r", "FAILED")["message"]
+    assert predict(state, ROW)
+    control.ready("r", models("linear"))
+    os.kill(state["pid"], signal.SIGKILL)  # its end is noticed, though its parent is gone
+    control.until("before", "FAILED")
+
+
+def test_code_that_keeps_the_interpreter_does_not_keep_the_watchdog() -> None:
+    """An endless loop is ended, in Python and in C."""
+    for loop in ("while True: pass", "import ctypes; ctypes.PyDLL(None).pause()"):  # PyDLL keeps the lock
+        code = f"""
+import asyncio
+from model_worker.watchdog import watchdog
+async def main():
+    task = asyncio.create_task(watchdog(0.2))
+    await asyncio.sleep(0)
+    {loop}
+asyncio.run(main())
+"""
+        ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60, check=False)
+        assert ended.returncode == 1
+        assert b"in main" in ended.stderr

@@ -4,6 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psutil
 
 from tests.model_worker.hosting import ROOT, Control, RunningHost, call, connection, predict, wait_until
 from tests.model_worker.saved_models import SavedModels
@@ -58,26 +62,41 @@ def test_replicas_of_a_killed_host_serve_for_a_while_and_end(models: SavedModels
         host.end()
 
 
-def test_the_successor_of_a_killed_host_takes_its_replicas_over(models: SavedModels) -> None:
-    """Twice in a row: the same processes, a request in hand is answered, and they end with the last host.
+def test_the_successor_of_a_dead_host_takes_its_replicas_over(models: SavedModels) -> None:
+    """Twice in a row, of one that hangs and one that is killed: the same processes, and a request in hand is answered.
 
-    One that crashes then is noticed, its words are there, and it can be started again with the variables it had.
+    So are those that wait for a replica that sleeps, all of them by one process; nobody else is woken. A replica that
+    crashes then is noticed, its words are there, and it can be started again with the variables it had.
     """
-    hosts = [RunningHost()]
+    hosts = [RunningHost("--watchdog", "2")]
+    clients = ThreadPoolExecutor(50)
     try:
         model = models.code("patient", body="time.sleep(float(model_input[0])); return [os.environ.get('COLOUR')]")
         control = hosts[0].control()
         state = control.ready("r", model, environment_vars={"COLOUR": "red"})
-        control.ready("asleep", models("linear"), asleep=False)
-        control.say(type="sleep", id="asleep", grace=5)
+        control.start("other", models("linear"), asleep=True)
+        control.start("asleep", models("linear"), asleep=True)
         sleeper = control.until("asleep", "ASLEEP")
-        wait_until(lambda: control.answer()["replica"]["pid"] is None, "its process has ended")
-        secret = "red" in (hosts[0].directory / "l" / "replicas.json").read_text()
-        assert not secret
-        for _ in range(2):
+        other = control.until("other", "ASLEEP")
+        record = hosts[0].directory / "l" / "replicas.json"
+        wait_until(lambda: '"id": "asleep"' in record.read_text(), "all of them are written down")
+        assert "red" not in record.read_text()
+        wait_until(lambda: keeps(hosts[0], 3), "somebody keeps their sockets")
+        for each in keepers(hosts[0]):
+            each.kill()  # it has a successor too
+            each.wait()
+        wait_until(lambda: keeps(hosts[0], 3), "somebody keeps their sockets again")
+        answers = []
+        for deadly in (hang, freeze):
             channel = connection(state)
             channel.request("POST", "/invocations", b'{"inputs": ["0.5"]}')
             wait_until(lambda: b"in_flight 1" in call(state, "GET", "/metrics")[1], "it is in hand")
+            deadly(hosts[-1])
+            answers += [clients.submit(predict, sleeper, ROW) for _ in range(25)]
+            wait_until(lambda: waiting(sleeper) >= len(answers), "all of them wait")  # noqa: B023 - waited for here
+            if deadly is hang:
+                assert hosts[-1].process.wait(60) == 1
+                assert "logs.py" in hosts[-1].output()  # where it hung
             hosts[-1].kill()
             hosts.append(RunningHost(directory=hosts[0].directory))
             control = hosts[-1].control()
@@ -86,16 +105,48 @@ def test_the_successor_of_a_killed_host_takes_its_replicas_over(models: SavedMod
             channel.close()
             lost = control.replicas["asleep"]
             assert (lost["phase"], lost["address"]) == ("FAILED", sleeper["address"])
-            control.start("asleep", models("linear"), asleep=True)
-            control.until("asleep", "ASLEEP")
-        assert abs(predict(sleeper, ROW)[0] - 4) < 1e-6
+        control.start("other", models("linear"), asleep=True)
+        control.start("asleep", models("linear"), asleep=True, environment_vars={"WYE_QUEUE": "50"})
+        assert all(abs(answer.result()[0] - 4) < 1e-6 for answer in answers)
+        assert control.until("asleep", "READY")["attempt"] == 1
+        assert control.until("other", "ASLEEP") == other
         os.kill(state["pid"], signal.SIGKILL)
         assert "ended" in control.until("r", "FAILED")["message"]
         again = control.ready("r", model, environment_vars={"COLOUR": "blue"})
         assert again["address"] == state["address"]
         assert predict(again, {"inputs": ["0"]}) == ["blue"]
     finally:
+        hosts[-1].process.send_signal(signal.SIGCONT)
         hosts[-1].end()
+        clients.shutdown()
+
+
+def keepers(host: RunningHost) -> list[psutil.Process]:
+    """The process that keeps a host's sockets."""
+    return [each for each in psutil.Process(host.process.pid).children() if "keeper" in str(each.cmdline())]
+
+
+def keeps(host: RunningHost, sockets: int) -> bool:
+    """Whether so many replicas' sockets are kept; the keeper's own are two more."""
+    return any(len(each.net_connections("unix")) >= sockets + 2 for each in keepers(host))
+
+
+def hang(host: RunningHost) -> None:
+    """Let it wait in a system call for ever: opening this file waits for a reader, and none comes."""
+    os.mkfifo(host.directory / "l" / "hung.log")
+    host.control().start("hung", "/no/such/model")
+
+
+def freeze(host: RunningHost) -> None:
+    """Let it run no more."""
+    host.process.send_signal(signal.SIGSTOP)
+
+
+def waiting(state: dict[str, Any]) -> int:
+    """How many connections wait in a replica's socket."""
+    path = state["address"]["path"]
+    with open("/proc/net/unix") as table:  # those that nobody has accepted yet have the listener's path
+        return sum(line.split()[-1] == path for line in table) - 1
 
 
 def test_a_host_ends_while_its_fork_server_imports() -> None:

@@ -76,11 +76,11 @@ class ScriptedHost:
 
 
 @asynccontextmanager
-async def rig() -> AsyncIterator[tuple[ScriptedHost, ProcessRuntime, Fleet]]:
+async def rig(silence: float = 15.0) -> AsyncIterator[tuple[ScriptedHost, ProcessRuntime, Fleet]]:
     """A scripted host and a runtime that connects to it."""
     host, fleet = ScriptedHost(), Fleet()
     server = await asyncio.start_server(host.take, "127.0.0.1", 0)
-    runtime = ProcessRuntime(Address(host="127.0.0.1", port=server.sockets[0].getsockname()[1]), fleet)
+    runtime = ProcessRuntime(Address(host="127.0.0.1", port=server.sockets[0].getsockname()[1]), fleet, silence)
     running = asyncio.create_task(runtime.run())
     try:
         async with asyncio.timeout(20):
@@ -189,3 +189,16 @@ async def test_something_else_at_the_address_is_no_host() -> None:
         await host.connected(HELLO | {"replicas": [STATE]})
         await until(lambda: runtime.connected)
         assert fleet.snapshot() == {"r1": REPLICA}
+
+
+@scenario
+async def test_a_host_that_says_nothing_is_out_of_reach() -> None:
+    """It reports every few seconds; one that does not is asked again, on another connection, until it does."""
+    async with rig(silence=0.2) as (host, runtime, fleet):
+        await host.connected({**HELLO, "replicas": [STATE]})
+        await until(lambda: runtime.connected)
+        await until(lambda: not runtime.connected)
+        assert fleet.snapshot() == {"r1": REPLICA}
+        await host.connected(HELLO)
+        await until(lambda: runtime.connected)
+        assert fleet.snapshot() == {}

@@ -23,9 +23,9 @@ STUBBORN = [
 ]
 
 
-def program(folder: Path, command: list[str] = SLEEPER, patience: float = 5.0) -> Program:
+def program(folder: Path, command: list[str] = SLEEPER, patience: float = 5.0, hang_after: float = 15.0) -> Program:
     """A program that logs to the folder."""
-    return Program("it", command, dict(os.environ), folder / "log", patience)
+    return Program("it", command, dict(os.environ), folder / "log", patience, hang_after)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -51,6 +51,23 @@ def test_a_program_that_dies_is_started_again(tmp_path: Path) -> None:
         assert changes == [first, None, kept.pid]
         await kept.stop()
         assert kept.pid is None
+
+    asyncio.run(test())
+
+
+def test_a_program_that_is_stopped_is_replaced(tmp_path: Path) -> None:
+    """SIGSTOP: nobody would ever answer again; it is killed, and started anew."""
+
+    async def test() -> None:
+        kept = Kept(program(tmp_path, hang_after=0), lambda: None)
+        kept.start()
+        await until(lambda: kept.last_words() == "up")
+        first = kept.pid
+        assert first
+        os.kill(first, signal.SIGSTOP)
+        await until(lambda: kept.starts == 2 and kept.pid)
+        assert not psutil.pid_exists(first)
+        await kept.stop()
 
     asyncio.run(test())
 
