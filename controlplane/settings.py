@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import re
 import tempfile
@@ -233,6 +234,11 @@ class Settings:
         if not values.get("mlflow_uri"):
             values["mlflow_uri"] = environment.get("MLFLOW_TRACKING_URI", "")
         read = cls(**values)._filled()
+        if read.no_auth and not _is_loopback(read.host):
+            raise ValueError(
+                f"--no-auth (WYE_NO_AUTH) is refused on {read.host}: anyone who can reach it could run models and change "
+                "endpoints. Leave it away, or listen on 127.0.0.1 (--host, WYE_HOST)."
+            )
         for name in ("replica_memory", "replica_cpus"):
             if re.fullmatch(r"\d+(,\d+,\d+)?", getattr(read, name)) is None:
                 variable = next(each.metadata["variable"] for each in fields(cls) if each.name == name)
@@ -306,6 +312,13 @@ def described() -> list[dict[str, str]]:
         }
         for each in fields(Settings)
     ]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_collector(url: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import ipaddress
 import os
 import shutil
 import socket
@@ -59,21 +58,6 @@ def hold_state_dir(settings: Settings) -> IO[str]:
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
-
-
-def check_auth(settings: Settings) -> None:
-    """Refuse to serve without tokens where others can connect."""
-    if not settings.no_auth:
-        return
-    try:
-        loopback = settings.host == "localhost" or ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise CannotStartError(
-            f"--no-auth is refused on {settings.host}: anyone who can reach it could run models and change endpoints. "
-            "Leave --no-auth away, or listen on 127.0.0.1."
-        )
 
 
 def find_envoy() -> str:

@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from controlplane import keys
 from controlplane.demo import CONFIG, ENDPOINT, EXAMPLE, MODELS
+from controlplane.domain import Address
 from controlplane.files import write_private
 from controlplane.said import WAITING
 from controlplane.settings import OFF, Settings
@@ -29,7 +30,6 @@ from controlplane.up.drain import drain
 from controlplane.up.preflight import (
     AwayError,
     CannotStartError,
-    check_auth,
     check_registry,
     find_envoy,
     free_port,
@@ -71,7 +71,6 @@ class Stack:
 
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(signum, told_to_stop)
-        check_auth(self._settings)
         binary = find_envoy()
         with hold_state_dir(self._settings):
             end_orphans(self._pids_file)
@@ -125,14 +124,17 @@ class Stack:
             log = settings.log_dir / f"{name}.log"
             program = Program(name, command, {**environment, **added}, log, patience, settings.hang_after)
             self._kept[name] = Kept(program, self._processes_changed)
-        for kept in self._kept.values():
-            kept.start()
+        # Envoy follows when there is somebody to ask: it would but complain, and then come late.
+        for name in ("worker_host", "controlplane"):
+            self._kept[name].start()
 
     async def _until_ready(self) -> None:
         async with httpx.AsyncClient(base_url=self.url, headers=self._authorization, timeout=30.0) as client:
             demo = asyncio.create_task(self._register_demo()) if self._demo else None
             try:
                 async with self._step("Envoy, the control plane and the worker host"):
+                    await self._wait_for(self._serves_envoys, "The control plane does not answer")
+                    self._kept["envoy"].start()
                     await self._wait_for(lambda: self._answers(client), "Wye does not answer")
                 if demo:
                     async with self._step(f"Models {' and '.join(MODELS)} in the registry {self._settings.mlflow_uri}"):
@@ -144,10 +146,27 @@ class Stack:
                     demo.cancel()
                     await asyncio.gather(demo, return_exceptions=True)
 
-    async def _answers(self, client: httpx.AsyncClient) -> bool:
+    async def _serves_envoys(self) -> bool:
+        self._check_programs()
+        where = Address.parse(self._settings.xds_address)
+        try:
+            _, writer = await (
+                asyncio.open_unix_connection(where.path)
+                if where.path
+                else asyncio.open_connection(where.host, where.port)
+            )
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    def _check_programs(self) -> None:
         for kept in self._kept.values():
             if kept.starts > 3:
                 raise CannotStartError(f"{kept.program.name} does not start: {kept.last_words()}")
+
+    async def _answers(self, client: httpx.AsyncClient) -> bool:
+        self._check_programs()
         try:
             answer = await client.get("/api/2.0/wye/status")
         except httpx.HTTPError:

@@ -43,6 +43,19 @@ def test_a_value_that_cannot_be_read_is_named(variable: str, text: str) -> None:
         Settings.read({variable: text})
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
+def test_without_tokens_only_this_machine_is_served(host: str) -> None:
+    """Where others can connect they are needed; the message says what to change."""
+    with pytest.raises(ValueError, match=rf"WYE_NO_AUTH\) is refused on {host}.*WYE_HOST"):
+        Settings.read({"WYE_NO_AUTH": "1", "WYE_HOST": host})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_this_machine_is_served_without_tokens_when_asked_for(host: str) -> None:
+    """Whatever name it goes by."""
+    assert Settings.read({"WYE_NO_AUTH": "1"}, host=host).no_auth
+
+
 def test_sockets_have_room_however_long_the_state_directory_is() -> None:
     """A path that leaves no room for a socket's name gets its run directory elsewhere, always the same."""
     short, long = Settings.read({}, state_dir=Path("/s")), Settings.read({}, state_dir=Path("/" + "x" * 200))

@@ -120,7 +120,17 @@ def test_a_broken_registry_is_told_without_its_password(short_dir: Path, uri: st
 def test_no_auth_is_refused_where_others_can_connect(short_dir: Path) -> None:
     """Without tokens only a loopback address is served."""
     line = refused("--port", "0", "--state-dir", str(short_dir / "open"), "--no-auth", "--host", "0.0.0.0")
-    assert "--no-auth is refused" in line
+    assert "WYE_NO_AUTH) is refused on 0.0.0.0" in line
+
+
+def test_no_auth_is_refused_for_a_control_plane_alone_too(short_dir: Path) -> None:
+    """It is what tells Envoy where to listen, and whom to let in."""
+    variables = {"WYE_NO_AUTH": "1", "WYE_HOST": "0.0.0.0", "WYE_STATE_DIR": str(short_dir / "open")}
+    command = [sys.executable, "-m", "controlplane"]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "WYE_NO_AUTH) is refused on 0.0.0.0" in done.stderr
+    assert not (short_dir / "open").exists()
 
 
 def test_a_setting_that_cannot_be_read_is_named(short_dir: Path) -> None:
