@@ -6,7 +6,7 @@ FROM python:3.11.14-slim-bookworm AS base
 RUN groupadd --gid 10001 wye \
     && useradd --uid 10001 --gid wye --no-create-home --home-dir /var/lib/wye --shell /usr/sbin/nologin wye \
     && install --directory --owner wye --group wye --mode 0700 \
-        /var/lib/wye /var/lib/mlflow /run/wye /run/wye/control /run/wye/replicas
+        /var/lib/wye /var/lib/mlflow /run/wye /run/wye/control /run/wye/replicas /run/wye/metrics
 ENV PATH=/opt/wye/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     MLFLOW_DISABLE_TELEMETRY=true

@@ -26,7 +26,7 @@ from controlplane.discovery import load_reports
 from controlplane.discovery.hub import Hub
 from controlplane.discovery.relay import Relay
 from controlplane.discovery.server import serve as serve_xds
-from controlplane.domain import Address, Endpoint, Problem, ProblemCode, ProblemError, Replica, Verdict
+from controlplane.domain import MONITORS, Address, Endpoint, Problem, ProblemCode, ProblemError, Replica, Verdict
 from controlplane.domain.load import LoadReport
 from controlplane.domain.measurement import FleetView, LogKind
 from controlplane.files import write_private
@@ -139,8 +139,7 @@ class _ControlPlane:
         standing = await self._duty.until(lambda standing: standing.here)
         await self._runtime.lead(standing.epoch)
         await asyncio.to_thread(self._endpoints.load)
-        if self._keys:
-            await asyncio.to_thread(self._tokens.add, self._keys.admin)
+        await asyncio.to_thread(self._note_tokens)
         self._leadership.calls_may_come()
         _keep_for_good()
         lease = self._duty.lease
@@ -158,6 +157,15 @@ class _ControlPlane:
             tasks.create_task(publish_control_planes(self._duty, self._hub), name="control planes")
             if lease:
                 tasks.create_task(note_envoys(lease, self._hub), name="known Envoys")
+
+    def _note_tokens(self) -> None:
+        """See that the tokens that nobody asked for can be listed and revoked as others can."""
+        if self._keys is None:
+            return
+        self._tokens.add(self._keys.admin)
+        if self._settings.metrics_token_file:
+            file = Path(self._settings.metrics_token_file)
+            self._tokens.add(keys.kept_token(file, self._keys.signer, keys.MONITOR, (MONITORS,)))
 
     def _load_reported(self, node_id: str, reports: Sequence[LoadReport]) -> None:
         """What is heard is for the autoscaler and for the Serving page."""

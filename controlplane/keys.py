@@ -23,6 +23,10 @@ from controlplane.files import make_private
 
 ISSUER = "wye"
 ADMIN = "admin"
+#: Whom the token is for that a Prometheus beside Wye reads the metrics with.
+MONITOR = "prometheus"
+#: The comment of tokens that nobody asked for.
+_MADE = "made at the first start"
 
 
 class Signer:
@@ -81,20 +85,20 @@ def load_or_make(directory: Path) -> Keys:
     key = load_pem_private_key(key_file.read_bytes(), password=None)
     assert isinstance(key, Ed25519PrivateKey)
     signer = Signer(key)
-    if not token_file.exists():
-        text, _ = signer.sign(
-            ADMIN,
-            (ADMINS,),
-            comment="made at the first start",
-            creator=ADMIN,
-            now_ms=int(time.time()) * 1000,
-            expires_ms=None,
-        )
-        make_private(token_file, text)
+    admin = kept_token(token_file, signer, ADMIN, (ADMINS,))
     public = json.loads(OKPAlgorithm.to_jwk(key.public_key()))
     jwks = json.dumps({"keys": [{**public, "kid": "1", "alg": "EdDSA", "use": "sig"}]}, sort_keys=True)
-    admin_token = token_file.read_text().strip()
-    return Keys(jwks, admin_token, _known(admin_token), signer)
+    return Keys(jwks, token_file.read_text().strip(), admin, signer)
+
+
+def kept_token(file: Path, signer: Signer, user: str, groups: tuple[str, ...]) -> Token:
+    """What is known of the token in a file, which is made, for this user and these groups, when it is not there."""
+    if not file.exists():
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        now_ms = int(time.time()) * 1000
+        text, _ = signer.sign(user, groups, comment=_MADE, creator=ADMIN, now_ms=now_ms, expires_ms=None)
+        make_private(file, text)
+    return _known(file.read_text().strip())
 
 
 def secrets_key(directory: Path) -> bytes:
@@ -128,5 +132,4 @@ def hashed(name: str) -> str:
 def _known(token: str) -> Token:
     claims = jwt.decode(token, options={"verify_signature": False})  # from our own file
     token_id = claims.get("tid") or hashed(claims["jti"])
-    comment = "made at the first start"
-    return Token(token_id, claims["sub"], tuple(claims["groups"]), comment, claims["sub"], claims["iat"] * 1000)
+    return Token(token_id, claims["sub"], tuple(claims["groups"]), _MADE, ADMIN, claims["iat"] * 1000)

@@ -87,6 +87,12 @@ class Settings:
         "where the keys are that sign tokens and encrypt secrets; the same for all control planes on one database",
         shown="<state-dir>/keys",
     )
+    metrics_token_file: str = _setting(
+        "",
+        "WYE_METRICS_TOKEN_FILE",
+        "where a token is written that may read the metrics and nothing else, for a Prometheus that has the file",
+        shown="none is made",
+    )
     control_planes: str = _setting(
         "",
         "WYE_CONTROL_PLANES",

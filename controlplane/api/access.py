@@ -11,7 +11,7 @@ from flask import Flask, request
 
 from controlplane.api.caller import current, permission
 from controlplane.api.deps import Deps
-from controlplane.domain import Endpoint, Permission, Problem, ProblemCode, ProblemError
+from controlplane.domain import MONITORS, Endpoint, Permission, Problem, ProblemCode, ProblemError
 
 #: Anybody with a token may make these, and gets to see and change only what is theirs.
 FOR_ALL = frozenset(
@@ -29,6 +29,8 @@ FOR_ALL = frozenset(
         ("POST", "/api/2.0/token/delete"),
     }
 )
+#: … and this is all that a monitor may make, who is let in for the metrics.
+FOR_MONITORS = frozenset({("GET", "/api/2.0/wye/health"), ("GET", "/api/2.0/wye/metrics")})
 #: Scopes have access lists of their own, which the calls themselves heed.
 SECRETS = "/api/2.0/secrets/"
 #: Reading calls of an endpoint that may show what it was asked.
@@ -44,6 +46,8 @@ def install(app: Flask, deps: Deps) -> None:
         if rule is None or current().is_admin:
             return  # a path that leads nowhere is told so
         path = rule.rule.rstrip("/")
+        if current().only_monitors and (request.method, path) not in FOR_MONITORS:
+            raise refusal(f"A token of the group {MONITORS} alone may GET /api/2.0/wye/metrics and nothing else.")
         if (request.method, path) in FOR_ALL or path.startswith(SECRETS):
             return
         arguments = request.view_args or {}

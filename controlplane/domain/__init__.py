@@ -2,6 +2,7 @@
 
 from controlplane.domain.access import (
     ADMINS,
+    MONITORS,
     Audience,
     Caller,
     Grant,
@@ -32,6 +33,7 @@ from controlplane.domain.token import Token
 
 __all__ = [
     "ADMINS",
+    "MONITORS",
     "Address",
     "Audience",
     "Caller",

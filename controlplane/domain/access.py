@@ -8,6 +8,8 @@ from enum import StrEnum
 
 #: The group whose members may do everything.
 ADMINS = "admins"
+#: The group whose members may read the metrics of everything; a token for this group alone is good for nothing else.
+MONITORS = "monitors"
 #: The group that everybody is in who has a token.
 EVERYONE = "users"
 
@@ -58,6 +60,16 @@ class Caller:
     def is_admin(self) -> bool:
         """True for members of the group that may do everything."""
         return ADMINS in self.groups
+
+    @property
+    def reads_all_metrics(self) -> bool:
+        """True for whoever may read the metrics of every endpoint, of the control plane and of the Envoys."""
+        return self.is_admin or MONITORS in self.groups
+
+    @property
+    def only_monitors(self) -> bool:
+        """True when that is all that the caller may do."""
+        return self.groups == (MONITORS,)
 
     def is_meant_by(self, grant: Grant) -> bool:
         """True when the grant is for the caller or for a group they are in."""

@@ -44,7 +44,7 @@ def registry(once: Callable[[str, Callable[[Path], object]], Path], mlflow_table
 @pytest.fixture(scope="session")
 def wye(registry: str, short_dir: Path) -> Iterator[Wye]:
     """A running Wye that tests share: each uses endpoints of its own and leaves the programs alone."""
-    running = Wye(short_dir / "shared", registry=registry)
+    running = Wye(short_dir / "shared", registry=registry, WYE_METRICS_TOKEN_FILE=f"{short_dir}/metrics/token")
     yield running
     assert running.stop() == 0
 

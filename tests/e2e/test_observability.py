@@ -48,6 +48,20 @@ def test_the_fleets_metrics_count_what_was_asked(wye: Wye) -> None:
     assert series(wye, "wye_envoy_up") == series(wye, "wye_envoy_connected") == {"": 1}
 
 
+def test_prometheus_has_a_token_that_is_good_for_nothing_else(wye: Wye) -> None:
+    """What the file holds that the settings name reads the metrics of everything, and makes no other call."""
+    wye.create("watched", config({"a": 100}, a="linear/1"))
+    token = (wye.state_dir.parent / "metrics" / "token").read_text()
+    headers = {"authorization": f"Bearer {token}"}
+    answer = wye.client.get("/api/2.0/wye/metrics", headers=headers)
+    assert answer.status_code == 200
+    assert 'endpoint="watched"' in answer.text
+    assert "wye_envoy_connected" in answer.text
+    assert wye.client.get("/api/2.0/serving-endpoints", headers=headers).status_code == 403
+    assert wye.client.post("/serving-endpoints/watched/invocations", json=EXAMPLE, headers=headers).status_code == 403
+    wye.remove("watched")
+
+
 def test_a_load_test_finds_the_split_that_was_asked_for(wye: Wye) -> None:
     """Through the real Envoy: everything answered, the true weights inside the intervals, phases from the replicas."""
     wye.create("loaded", config({"a": 80, "b": 20}, a="linear/1", b="linear/2"))

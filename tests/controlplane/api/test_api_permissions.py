@@ -178,6 +178,25 @@ def _path(call: str) -> str:
     return path
 
 
+@pytest.mark.parametrize("call", CALLS)
+def test_monitors_are_let_in_for_the_metrics(guarded: Guarded, call: str) -> None:
+    """A token of that group alone makes no other call, whatever was granted; of two groups, the other counts."""
+    grants = (Grant(PrincipalKind.GROUP, "users", MANAGE),)
+    metrics = call in {"GET /api/2.0/wye/metrics", "GET /api/2.0/wye/health"}
+    _expect(guarded, call, grants, "prometheus", ["monitors"], metrics, "monitor")
+    _expect(guarded, call, grants, "both", ["monitors", "ds"], CALLS[call] != "admin", "monitor and more")
+
+
+def test_monitors_are_told_of_everything(guarded: Guarded) -> None:
+    """The metrics of endpoints that nobody has let them see, and those that are for admins."""
+    guarded.endpoint()
+    monitor = guarded.call("GET", "/api/2.0/wye/metrics", "prometheus", ["monitors"]).get_data(as_text=True)
+    assert monitor == guarded.call("GET", "/api/2.0/wye/metrics").get_data(as_text=True)
+    assert 'endpoint="e"' in monitor
+    assert "wye_endpoints 1" in monitor
+    assert 'endpoint="e"' not in guarded.call("GET", "/api/2.0/wye/metrics", "stranger").get_data(as_text=True)
+
+
 def test_an_upsert_is_no_way_around(guarded: Guarded) -> None:
     """Creating an endpoint that somebody else has made is refused, also as a dry run or an update."""
     guarded.endpoint()
