@@ -169,6 +169,15 @@ class Settings:
     environments_dir: str = _setting(
         "", "WYE_ENVIRONMENTS_DIR", "where those environments are kept", shown="<state-dir>/environments"
     )
+    environments_days: float = _setting(
+        30.0, "WYE_ENVIRONMENTS_DAYS", "how long one is kept that no served model has used", unit="days"
+    )
+    warm_environments: int = _setting(
+        4,
+        "WYE_WARM_ENVIRONMENTS",
+        "how many of them stay imported though all their replicas sleep, the last used ones; waking a replica of another "
+        "takes seconds",
+    )
     artifacts_dir: str = _setting(
         "", "WYE_ARTIFACTS_DIR", "where copies of remote models are kept", shown="<state-dir>/artifacts-cache"
     )

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlparse
 
 from model_worker.fork_servers import ForkServers
 from model_worker.forks import Child
+from model_worker.full_disk import is_full, says_full
 from model_worker.made_once import MadeOnce, Say
 from model_worker.task import MODEL, FetchTask, Report
 from model_worker.variables import fetch_variables
@@ -37,6 +38,7 @@ class Artifacts:
 
     def __init__(self, directory: Path, max_bytes: int, forks: ForkServers, variables: Mapping[str, str]) -> None:
         """`variables`: the host's own, which say where artifacts are and how to get in."""
+        self._directory = directory
         self._made = MadeOnce(directory)
         self._max_bytes = max_bytes
         self._forks = forks
@@ -56,7 +58,14 @@ class Artifacts:
         key = _key(artifact_uri)
         with self.held(artifact_uri):
             fetched = not self._made.has(key)
-            path = await self._made.get(key, lambda directory, _, tell: self._fetch(artifact_uri, directory, tell), say)
+            try:
+                path = await self._made.get(
+                    key, lambda directory, _, tell: self._fetch(artifact_uri, directory, tell), say
+                )
+            except OSError as error:
+                if is_full(error):
+                    raise FetchError(self._full(artifact_uri), permanent=False) from error
+                raise
             if fetched:
                 await self._trim()
             yield path / MODEL
@@ -98,7 +107,13 @@ class Artifacts:
         if failure is not None:
             for line in printed:
                 say(line)
-            raise FetchError(failure.failure, permanent=failure.permanent)
+            words = failure.failure
+            if says_full(words):
+                words = f"{self._full(artifact_uri)}: {words}"
+            raise FetchError(words, permanent=failure.permanent)
+
+    def _full(self, artifact_uri: str) -> str:
+        return f"{_without_secrets(artifact_uri)} cannot be fetched because the disk is full that has {self._directory}"
 
     async def _trim(self) -> None:
         """Remove what has not been used for longest, until the rest is no more than is allowed."""

@@ -14,7 +14,7 @@ import platform
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +26,7 @@ from packaging.version import Version
 from uv import find_uv_bin
 
 from model_worker import indexes, requirements
+from model_worker.full_disk import is_full, says_full
 from model_worker.made_once import MadeOnce, Say
 from model_worker.requirements import Needs
 from model_worker.variables import install_variables
@@ -84,14 +85,15 @@ class Environments:
 
     def __init__(self, directory: Path, mode: Mode, variables: Mapping[str, str]) -> None:
         """`variables`: the host's own, which say where packages come from."""
+        self._directory = directory
         self._made = MadeOnce(directory)
         self._mode = mode
         self._variables = dict(variables)
 
-    async def for_model(self, folder: Path, say: Say) -> Environment:
+    async def for_model(self, folder: Path, say: Say, uri: str = "") -> Environment:
         """The environment that runs the model in `folder`; `say` hears why it is that one, and how it is built.
 
-        Raises EnvironmentFailure.
+        `uri`: where the model comes from, by which `tidy` knows it. Raises EnvironmentFailure.
         """
         if self._mode is Mode.LOCAL:
             say("The model runs in Wye's own environment: WYE_ENVIRONMENTS is local.")
@@ -105,13 +107,26 @@ class Environments:
             return BASE
         why = f"This model needs {', '.join(reasons)}" if reasons else "WYE_ENVIRONMENTS is uv"
         say(f"The model gets an environment of its own. {why}.")
-        return await self._built(needs, why, say)
+        try:
+            return await self._built(needs, why, say, _user(uri))
+        except OSError as error:
+            if not is_full(error):
+                raise
+            full = f"{why}, and an environment cannot be built because the disk is full that has {self._directory}."
+            raise EnvironmentFailure(full, permanent=False) from error
+
+    async def tidy(self, uris: Iterable[str], max_age: float) -> list[str]:
+        """Remove what was built for none of the models with these `uris` and for nobody else in `max_age` seconds; what it was.
+
+        So is what was left half built.
+        """
+        return await self._made.tidy({_user(uri) for uri in uris}, max_age)
 
     async def close(self) -> None:
         """Give up what is being built."""
         await self._made.close()
 
-    async def _built(self, needs: Needs, why: str, say: Say) -> Environment:
+    async def _built(self, needs: Needs, why: str, say: Say, user: str) -> Environment:
         python = requirements.minor(needs.python or platform.python_version())
         if _numbers(python) < OLDEST_PYTHON:
             raise EnvironmentFailure(
@@ -120,7 +135,7 @@ class Environments:
             )
         plan = _Plan(needs, python, why, await asyncio.to_thread(_raised, needs))
         path = await self._made.get(
-            plan.key, lambda directory, lock, tell: self._build(plan, directory, lock, tell), say
+            plan.key, lambda directory, lock, tell: self._build(plan, directory, lock, tell), say, user
         )
         return Environment(plan.key, str(path / "bin" / "python"))
 
@@ -182,7 +197,7 @@ class Environments:
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         if code != 0:
-            raise _failure(plan, arguments[0], said)
+            raise _failure(plan, arguments[0], said, self._directory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,13 +258,20 @@ def _installed_versions() -> list[str]:
     return [found[name] for name in sorted(found)]
 
 
-def _failure(plan: _Plan, step: str, said: Sequence[str]) -> EnvironmentFailure:
+def _user(uri: str) -> str:
+    """What stands for a model in a list of users: a URI may hold a password, or a space."""
+    return hashlib.blake2b(uri.encode(), digest_size=12).hexdigest() if uri else ""
+
+
+def _failure(plan: _Plan, step: str, said: Sequence[str], directory: Path) -> EnvironmentFailure:
     told = [line for line in said if not line.startswith("warning:")][-_LAST_LINES:]
     # What the lines begin with means something only on a terminal.
     words = " ".join(re.sub(r"^(error:|  cause:|[\s│├╰─▶×]+)\s*", "", line) for line in told).strip()
     words = words or "uv ended without a word"
-    unreached = _OUT_OF_REACH.search(words) is not None
-    if step == "venv":
+    unreached, full = _OUT_OF_REACH.search(words) is not None, says_full(words)
+    if full:
+        what = f"an environment cannot be built because a disk is full, of {directory} or of uv's cache"
+    elif step == "venv":
         what = f"there is no Python {plan.python} on this machine that could be used"
     elif unreached:
         what = "an environment cannot be built because the package index cannot be reached"
@@ -259,7 +281,7 @@ def _failure(plan: _Plan, step: str, said: Sequence[str]) -> EnvironmentFailure:
         )
     else:
         what = "no environment could be built"
-    return EnvironmentFailure(f"{plan.why}, and {what}: {words.rstrip('.')}.", permanent=not unreached)
+    return EnvironmentFailure(f"{plan.why}, and {what}: {words.rstrip('.')}.", permanent=not unreached and not full)
 
 
 def _numbers(python: str) -> tuple[int, ...]:

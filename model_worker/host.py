@@ -56,6 +56,9 @@ _LOOKS_TO_MEASURE = 20
 #: The files of replicas that are gone are looked at more rarely.
 _LOOKS_TO_TIDY = 40
 
+#: Seconds between two looks for environments that nobody uses.
+_TIDY_INTERVAL = 3600.0
+
 _NO_LIMIT = (0,) * len(SIZES)
 
 #: A peer that reads this little of what it is told is gone in all but name.
@@ -80,6 +83,10 @@ class Options:
     #: … of which so many bytes are kept besides those in use.
     artifacts_bytes: int = 20 * 1024**3
     environments: Mode = Mode.AUTO
+    #: … of which so many stay imported though all their replicas sleep …
+    warm_environments: int = 4
+    #: … and which are removed when no replica has been in them for so many seconds.
+    environments_age: float = 30 * 86400.0
     #: Models of at least so many bytes are loaded once and shared by their replicas, where that is safe; 0: none.
     share_bytes: int = 0
     #: Empty: replicas listen on Unix sockets in `socket_dir`. Else on ports of this interface …
@@ -120,7 +127,12 @@ class Host:
         self._logs = {kind: Logs(options.log_dir / folder) for kind, folder in (("output", "."), ("build", "build"))}
         self._directory = options.log_dir / "work" / self._id[:8]
         self._forks = ForkServers(
-            fork_server_variables(variables), options.patience, log_dir=options.log_dir, directory=self._directory
+            fork_server_variables(variables),
+            options.patience,
+            log_dir=options.log_dir,
+            directory=self._directory,
+            warm=options.warm_environments,
+            needed=lambda: {replica.environment for replica in self._replicas.values()},
         )
         self._artifacts = Artifacts(options.artifacts_dir, options.artifacts_bytes, self._forks, variables)
         self._environments = Environments(options.environments_dir, options.environments, variables)
@@ -156,6 +168,7 @@ class Host:
             asyncio.create_task(self._keeping.run(), name="keeper of sockets"),
             asyncio.create_task(self._forks.run(), name="fork server"),
             asyncio.create_task(self._look(), name="look at replicas"),
+            asyncio.create_task(self._tidy_environments(), name="unused environments"),
         ]
         server = await self._listen()
         try:
@@ -418,6 +431,17 @@ class Host:
                     _logger.warning("log files cannot be kept small: %s", error)
                 full = True
 
+    async def _tidy_environments(self) -> None:
+        # Not at once: control planes that will name their replicas may be starting too.
+        while True:
+            await asyncio.sleep(max(1.0, min(_TIDY_INTERVAL, self._options.environments_age / 4)))
+            uris = {replica.state.spec.artifact_uri for replica in self._replicas.values()}
+            try:
+                for key in await self._environments.tidy(uris, self._options.environments_age):
+                    _logger.info("environment %s was not used for long: it is removed", key)
+            except OSError as error:
+                _logger.warning("unused environments cannot be removed: %s", error)
+
 
 class StartError(Exception):
     """The host cannot run as it was asked to; the text says what to change."""
@@ -472,6 +496,8 @@ def parse(arguments: list[str] | None) -> Options:
     parser.add_argument("--artifacts-dir", type=Path, help="where remote models are kept; beside --log-dir if not told")
     parser.add_argument("--artifacts-megabytes", type=int, default=20480, help="how much of them is kept if unused")
     parser.add_argument("--environments", type=Mode, choices=list(Mode), default=Mode.AUTO, help="who gets one")
+    parser.add_argument("--warm-environments", type=int, default=4, help="how many stay imported for sleeping replicas")
+    parser.add_argument("--environments-days", type=float, default=30.0, help="days that they stay if nobody uses them")
     parser.add_argument("--share-megabytes", type=int, default=0, help="size from which models are shared; 0: none is")
     parser.add_argument("--replica-host", default="", help="let replicas listen on ports of this address instead")
     parser.add_argument("--advertise", default="", help="the address by which others reach --replica-host")
@@ -514,6 +540,8 @@ def parse(arguments: list[str] | None) -> Options:
         artifacts_dir=given.artifacts_dir or given.log_dir.parent / "artifacts-cache",
         artifacts_bytes=given.artifacts_megabytes * 1024**2,
         environments=given.environments,
+        warm_environments=max(0, given.warm_environments),
+        environments_age=given.environments_days * 86400,
         share_bytes=given.share_megabytes * 1024**2,
         replica_host=given.replica_host,
         advertise=given.advertise,

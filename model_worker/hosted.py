@@ -91,6 +91,7 @@ class HostedReplica:
         self._pulse: Pulse | None = None
         self._began = 0.0
         self._born = 0.0
+        self._environment = ""
         #: Why its process was ended, when it was ended for something that it did.
         self._ended_for = ""
         self._preparing: asyncio.Task[tuple[Task, Forks]] | None = None
@@ -112,6 +113,11 @@ class HostedReplica:
     def directory(self) -> Path:
         """Where its process works."""
         return self._directory
+
+    @property
+    def environment(self) -> str:
+        """The key of the environment that it last ran in; "" when that is not known."""
+        return self._environment
 
     @property
     def born(self) -> float:
@@ -319,7 +325,8 @@ class HostedReplica:
 
             try:
                 model = await until_it_ended.enter_async_context(around.artifacts.folder(spec.artifact_uri, say))
-                environment = await around.environments.for_model(model, say)
+                environment = await around.environments.for_model(model, say, spec.artifact_uri)
+                self._environment = environment.key
                 server = await until_it_ended.enter_async_context(around.forks.of(environment))
             except (EnvironmentFailure, FetchError) as error:
                 build_log.write(f"{error}\n")

@@ -7,7 +7,8 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -37,24 +38,24 @@ class _Making:
 class MadeOnce:
     """`<directory>/<key>/` is whole when `<key>.done` is beside it; `<key>.log` tells how it was made.
 
-    A host that dies while it makes one leaves no `.done`, and whoever asks next begins again. The lock is the kernel's, so
-    nothing has to be cleaned up after anybody.
+    A host that dies while it makes or removes one leaves no `.done`, and whoever asks next begins again. The lock is the
+    kernel's, so nothing has to be cleaned up after anybody. `<key>.users` names those who have ever asked for it.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._making: dict[str, _Making] = {}
 
-    async def get(self, key: str, make: Make, say: Say) -> Path:
+    async def get(self, key: str, make: Make, say: Say, user: str = "") -> Path:
         """The directory for `key`, made by `make` unless it is there already; `say` hears how it was made, or is being.
 
-        Raises whatever `make` raises, to everybody who waited for it; who asks after that begins again.
+        `user`: who is to be remembered to need it. Raises whatever `make` raises, to everybody who waited for it; who asks after that begins again.
         """
         path = self._directory / key
         making = self._making.get(key)
         if making is None:
             if self.has(key):
-                self._done(key).touch()
+                self._use(key, user)
                 with contextlib.suppress(OSError):
                     for line in self._log(key).read_text(errors="replace").splitlines():
                         say(line)
@@ -71,6 +72,7 @@ class MadeOnce:
             await asyncio.shield(making.task)
         finally:
             making.listeners.remove(say)
+        self._use(key, user)
         return path
 
     def has(self, key: str) -> bool:
@@ -82,11 +84,46 @@ class MadeOnce:
         self._done(key).unlink(missing_ok=True)
         shutil.rmtree(self._directory / key, ignore_errors=True)
         self._log(key).unlink(missing_ok=True)
+        self._users(key).unlink(missing_ok=True)
 
     def by_age(self) -> list[tuple[str, int]]:
         """Key and bytes of each that is whole, the longest unused first."""
         found = sorted(self._directory.glob("*.done"), key=lambda path: path.stat().st_mtime)
         return [(path.stem, size_of(self._directory / path.stem)) for path in found]
+
+    async def tidy(self, users: Collection[str], max_age: float) -> list[str]:
+        """Remove what none of the `users` has asked for, nor anybody else for `max_age` seconds, and what is half made.
+
+        The keys of what was removed. What they have asked for is as if it had been asked for now, so that other hosts, which
+        do not know them, leave it as well.
+        """
+        return [
+            key
+            for key in sorted(path.name for path in self._directory.glob("*") if path.is_dir())
+            if key not in self._making and self._is_superfluous(key, users, max_age) and await self._remove(key)
+        ]
+
+    def _is_superfluous(self, key: str, users: Collection[str], max_age: float) -> bool:
+        try:
+            if not set(users).isdisjoint(self._users(key).read_text().split()):
+                self._done(key).touch()
+                return False
+        except FileNotFoundError:
+            pass
+        try:
+            return time.time() - self._done(key).stat().st_mtime > max_age
+        except FileNotFoundError:
+            return True
+
+    async def _remove(self, key: str) -> bool:
+        """False when somebody is making it at this moment."""
+        with (self._directory / f"{key}.lock").open("ab") as lock:
+            if not _locked(lock):
+                return False
+            # From here on it is not there: whoever asks for it waits for the lock, and makes it again.
+            self._done(key).unlink(missing_ok=True)
+            await asyncio.to_thread(self.remove, key)
+        return True
 
     async def close(self) -> None:
         """Give up what is being made."""
@@ -119,11 +156,26 @@ class MadeOnce:
                     log.flush()
                     say(line)
 
-                await make(path, lock.fileno(), tell)
+                try:
+                    await make(path, lock.fileno(), tell)
+                except Exception:
+                    # The disk may be full of it. How it went is in the log.
+                    await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+                    raise
             self._done(key).touch()
+
+    def _use(self, key: str, user: str) -> None:
+        self._done(key).touch()
+        users = self._users(key)
+        if user and not (users.exists() and user in users.read_text().split()):
+            with users.open("a") as file:
+                file.write(f"{user}\n")
 
     def _done(self, key: str) -> Path:
         return self._directory / f"{key}.done"
+
+    def _users(self, key: str) -> Path:
+        return self._directory / f"{key}.users"
 
     def _log(self, key: str) -> Path:
         return self._directory / f"{key}.log"

@@ -21,6 +21,8 @@ def command(settings: Settings) -> list[str]:
     host = [sys.executable, "-m", "model_worker.host", "--listen", str(listen), "--socket-dir", str(sockets)]
     host += ["--log-dir", str(settings.log_dir / "replicas"), "--stop-grace", str(settings.stop_grace)]
     host += ["--environments", settings.environments, "--environments-dir", settings.environments_dir]
+    host += ["--environments-days", str(settings.environments_days)]
+    host += ["--warm-environments", str(settings.warm_environments)]
     host += ["--artifacts-dir", settings.artifacts_dir]
     host += ["--artifacts-megabytes", str(settings.artifacts_megabytes)]
     host += ["--memory", settings.replica_memory, "--cpus", settings.replica_cpus]

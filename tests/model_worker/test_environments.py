@@ -83,12 +83,12 @@ def test_a_replica_can_be_stopped_while_its_environment_is_built(control: Contro
     control.until_gone("r")
 
 
-def fail(directory: Path, mode: Mode = Mode.AUTO, **variables: str) -> EnvironmentFailure:
+def fail(model: Path, mode: Mode = Mode.AUTO, directory: Path | None = None, **variables: str) -> EnvironmentFailure:
     """Why there is no environment for the model in a directory."""
 
     async def scenario() -> None:
-        environments = Environments(directory / "environments", mode, VARIABLES | variables)
-        await environments.for_model(directory, lambda _: None)
+        environments = Environments(directory or model / "environments", mode, VARIABLES | variables)
+        await environments.for_model(model, lambda _: None)
 
     with pytest.raises(EnvironmentFailure) as failure:
         asyncio.run(scenario())
@@ -115,6 +115,17 @@ def test_a_python_that_cannot_be_had_is_named(tmp_path: Path, python: str, words
     assert f"This model needs Python {python} (this is " in str(failure)
     assert words in str(failure)
     assert failure.permanent
+
+
+@pytest.mark.usefixtures("pypi")
+def test_an_environment_does_not_fit_on_its_disk(tmp_path: Path, small_disk: Path) -> None:
+    """The message says so and where, another attempt makes sense, and nothing is left that takes up room."""
+    (tmp_path / "requirements.txt").write_text("six==1.16.0")
+    failure = fail(tmp_path, directory=small_disk)
+    assert f"because a disk is full, of {small_disk}" in str(failure)
+    assert "os error 28" in str(failure)
+    assert not failure.permanent
+    assert [path for path in small_disk.iterdir() if path.is_dir()] == []
 
 
 def test_requirements_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:

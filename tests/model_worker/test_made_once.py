@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,52 @@ def test_a_failure_is_told_to_all_and_not_kept(tmp_path: Path) -> None:
         maker.may_go_on.set()
         outcomes = await asyncio.gather(*asking, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, ValueError, ValueError]
+        assert not (tmp_path / "k").exists()  # the disk may have been full of it
         assert await once.get("k", maker, lambda _: None) == tmp_path / "k"
+
+    asyncio.run(scenario())
+
+
+def age(directory: Path, key: str, seconds: float) -> None:
+    """Let a directory's last use be so long ago."""
+    then = time.time() - seconds
+    os.utime(directory / f"{key}.done", (then, then))
+
+
+def test_what_nobody_has_used_for_long_is_removed(tmp_path: Path) -> None:
+    """Age counts from the last use by whomever; what a living user has ever asked for is in use."""
+
+    async def scenario() -> None:
+        once, maker = MadeOnce(tmp_path), Maker()
+        maker.may_go_on.set()
+        for key, user in (("old", "gone"), ("lives", "me"), ("new", "gone"), ("touched", "gone")):
+            await once.get(key, maker, lambda _: None, user)
+            age(tmp_path, key, 0 if key == "new" else 1000)
+        await MadeOnce(tmp_path).get("touched", maker, lambda _: None, "somebody of another host")
+        assert await once.tidy({"me"}, 500) == ["old"]
+        assert [name for name in sorted(os.listdir(tmp_path)) if "." not in name] == ["lives", "new", "touched"]
+        assert [name for name in os.listdir(tmp_path) if "old" in name] == ["old.lock"]
+        # For those who do not know this user it is in use as well.
+        assert await MadeOnce(tmp_path).tidy((), 500) == []
+        await once.get("old", maker, lambda _: None)
+        assert maker.made == 5
+
+    asyncio.run(scenario())
+
+
+def test_what_is_half_made_or_half_removed_goes_unless_it_is_being_made(tmp_path: Path) -> None:
+    """A crash in the middle of either leaves nothing for ever; another host's work in progress is left alone."""
+
+    async def scenario() -> None:
+        once, other, maker = MadeOnce(tmp_path), MadeOnce(tmp_path), Maker()
+        for key in ("half-made", "half-removed"):
+            (tmp_path / key).mkdir()
+        (tmp_path / "half-removed.users").write_text("gone\n")
+        making = asyncio.create_task(once.get("k", maker, lambda _: None))
+        await maker.begun.wait()
+        assert await other.tidy((), 0) == ["half-made", "half-removed"]
+        assert await once.tidy((), 0) == []
+        maker.may_go_on.set()
+        assert (await making / "whole").exists()
 
     asyncio.run(scenario())
