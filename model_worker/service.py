@@ -42,6 +42,8 @@ class Reply:
     pieces: Iterator[Any] | None = None
     #: Seconds after which a refused request may come again; 0 where that is not said.
     retry_after: int = 0
+    #: With 405: the method that is answered.
+    allow: str = ""
 
 
 @dataclass(slots=True, eq=False)

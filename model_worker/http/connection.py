@@ -1,26 +1,18 @@
-"""The service over HTTP/1.1. It knows paths, methods, headers and clients that misbehave, and nothing of models.
-
-A server of its own, on httptools' parser: one callback and one write a request, where ASGI takes a task, two messages and
-several awaits (docs/worker.md has the figures). Requests of one connection are answered one after the other, in order.
-"""
+"""One client: its requests one after the other, in order, and within their bounds."""
 
 from __future__ import annotations
 
 import asyncio
 import select
-import socket
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from time import monotonic, time
-from typing import Any
+from time import monotonic
 
 import httptools
 
-from model_worker import codec
 from model_worker.batch import Item
-from model_worker.codec import OutputError
+from model_worker.http import events, paths, replies
+from model_worker.http.bounds import Bounds
 from model_worker.service import Reply, Service, Ticket, problem
 from model_worker.traces import Parent, Traces, parent
 from model_worker.usage import Usage
@@ -31,31 +23,8 @@ _MAX_HEAD = 64 * 1024
 #: Requests of one connection that are read while one is answered; then the connection has to wait.
 _MAX_AHEAD = 16
 
-_STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: ".encode() for status in HTTPStatus}
 #: How much of a request has come: nothing, a part of its head, a part of its body.
 _IDLE, _HEAD, _BODY = range(3)
-
-_CLOSE = b"connection: close\r\n"
-_TEXT = "text/plain; charset=utf-8"
-_METRICS = "text/plain; version=0.0.4; charset=utf-8"
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a client may ask for, and how long it may take."""
-
-    #: Bytes of a body.
-    max_body: int
-    #: Seconds without a request after which a connection is closed; above Envoy's own, so that Envoy closes first.
-    keep_alive: float = 75.0
-    #: Seconds within which a request's headers must have come.
-    head: float = 20.0
-    #: Seconds that a body may pause …
-    pause: float = 30.0
-    #: … and that a request may take in all to arrive.
-    arrival: float = 300.0
-    #: Seconds that a refused client may take to read why.
-    farewell: float = 2.0
 
 
 @dataclass(slots=True)
@@ -72,53 +41,21 @@ class _Request:
     parent: Parent | None = None
 
 
-class Server:
-    """Accepts on one listening socket; `start` returns when it listens, `finish` when all is answered."""
+@dataclass(slots=True, eq=False)
+class Shared:
+    """What the connections of a server have in common."""
 
-    def __init__(self, service: Service, bounds: Bounds, traces: Traces | None = None) -> None:
-        self.service = service
-        self.traces = traces
-        self.bounds = bounds
-        self.usage = Usage(began=time())
-        self.connections: set[Connection] = set()
-        #: Streams under way; a task that nobody holds may be collected.
-        self.streams: set[asyncio.Task[None]] = set()
-        self.finishing = False
-        self._empty = asyncio.Event()
-        self._server: asyncio.Server | None = None
-        self._sweep: asyncio.TimerHandle | None = None
-
-    async def start(self, listener: socket.socket, backlog: int) -> None:
-        """Accept connections."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), sock=listener, backlog=backlog)
-        self._sweep = loop.call_later(1.0, self._look_at_clocks)
-
-    async def finish(self) -> None:
-        """Accept no more, answer what has come or is coming, close every connection."""
-        self.finishing = True
-        if self._server is not None:
-            self._server.close()
-        for connection in list(self.connections):
-            connection.finish()
-        if self.connections:
-            self._empty.clear()
-            await self._empty.wait()
-        if self._sweep is not None:
-            self._sweep.cancel()
-
-    def gone(self, connection: Connection) -> None:
-        """Forget a connection that is closed."""
-        self.connections.discard(connection)
-        if not self.connections:
-            self._empty.set()
-
-    def _look_at_clocks(self) -> None:
-        now = monotonic()
-        for connection in list(self.connections):
-            if now > connection.deadline:
-                connection.late()
-        self._sweep = asyncio.get_running_loop().call_later(1.0, self._look_at_clocks)
+    service: Service
+    bounds: Bounds
+    traces: Traces | None
+    usage: Usage
+    connections: set[Connection] = field(default_factory=set)
+    #: Streams under way; a task that nobody holds may be collected.
+    streams: set[asyncio.Task[None]] = field(default_factory=set)
+    #: The server is about to end: each connection's next answer is its last.
+    finishing: bool = False
+    #: Set when the last connection has gone.
+    none_left: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Connection(asyncio.Protocol):
@@ -126,14 +63,14 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         *("_began", "_bounds", "_busy", "_closing", "_head", "_item", "_parser", "_reading", "_request"),
-        *("_server", "_service", "_state", "_traces", "_transport", "_waiting", "_writable", "deadline"),
+        *("_service", "_shared", "_state", "_traces", "_transport", "_waiting", "_writable", "deadline"),
     )
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._service = server.service
-        self._traces = server.traces
-        self._bounds = server.bounds
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._service = shared.service
+        self._traces = shared.traces
+        self._bounds = shared.bounds
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         #: The request that is arriving, the one that is being answered, and those behind it.
@@ -147,15 +84,15 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._closing = False
         self._writable: asyncio.Event | None = None
-        self.deadline = monotonic() + server.bounds.keep_alive
+        self.deadline = monotonic() + shared.bounds.keep_alive
 
     # What the transport says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
         self._transport = transport  # type: ignore[assignment]
-        self._server.connections.add(self)
-        if self._server.finishing:
+        self._shared.connections.add(self)
+        if self._shared.finishing:
             # It came through the queue: its request is on the way, or it will be told to go.
             self.deadline = monotonic() + 1.0
 
@@ -167,7 +104,9 @@ class Connection(asyncio.Protocol):
         if self._item is not None:
             self._item.abandoned = True
         self._resumed()
-        self._server.gone(self)
+        self._shared.connections.discard(self)
+        if not self._shared.connections:
+            self._shared.none_left.set()
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has sent is answered, unless it is gone altogether."""
@@ -295,59 +234,28 @@ class Connection(asyncio.Protocol):
             self._elsewhere(request, url.partition(b"?")[0].decode("latin-1"))
 
     def _elsewhere(self, request: _Request, path: str) -> None:
-        if path == "/invocations":
-            if request.method == b"POST":  # with a query, which means nothing
-                request.url = b"/invocations"
-                self._answer(request)
-            else:
-                self._answered(problem(405, "BAD_REQUEST", "only POST is answered here"), b"allow: POST\r\n")
-        elif path not in {"/ping", "/health", "/version", "/metrics"}:
-            self._answered(problem(404, "NOT_FOUND", f"there is nothing at {path}"))
-        elif request.method not in {b"GET", b"HEAD"}:
-            self._answered(problem(405, "BAD_REQUEST", "only GET is answered here"), b"allow: GET\r\n")
-        elif path == "/version":
-            self._answered(Reply(200, self._service.version.encode(), _TEXT))
-        elif path == "/metrics":
-            text = self._service.metrics.text() + self._server.usage.text()
-            self._answered(Reply(200, text.encode(), _METRICS))
+        if path == "/invocations" and request.method == b"POST":  # with a query, which means nothing
+            request.url = b"/invocations"
+            self._answer(request)
         else:
-            self._answered(Reply(200, b"\n"))
+            self._answered(paths.reply(request.method, path, self._service, self._shared.usage))
 
-    def _answered(self, reply: Reply, extra: bytes = b"") -> None:
+    def _answered(self, reply: Reply) -> None:
         self._item = None
         transport, request = self._transport, self._busy
         if transport is None or request is None:
             if reply.pieces is not None:
-                self._service.stream_executor.submit(_close, reply.pieces)
+                self._service.stream_executor.submit(events.close, reply.pieces)
             return
         if reply.pieces is not None:
-            task = asyncio.get_running_loop().create_task(self._stream(reply.pieces, request), name="stream")
-            self._server.streams.add(task)
-            task.add_done_callback(self._server.streams.discard)
+            task = asyncio.get_running_loop().create_task(self._stream(reply, request), name="stream")
+            self._shared.streams.add(task)
+            task.add_done_callback(self._shared.streams.discard)
             return
         if request.parent is not None and self._traces is not None:
             self._traces.answered(request.parent, reply.status, reply.times)
-        closing = not request.keep_alive or self._server.finishing
-        body = reply.body
-        head = f"{reply.content_type}\r\ncontent-length: {len(body)}\r\n"
-        if reply.times is not None:
-            head += (
-                "server-timing: parse;dur=%.3f, queue;dur=%.3f, predict;dur=%.3f, serialize;dur=%.3f\r\n" % reply.times  # noqa: UP031 - half the time of an f-string
-            )
-        if reply.retry_after:
-            head += f"retry-after: {reply.retry_after}\r\n"
-        transport.write(
-            b"".join(
-                (
-                    _STATUS[reply.status],
-                    head.encode("latin-1"),
-                    extra,
-                    _CLOSE if closing else b"",
-                    b"\r\n",
-                    b"" if request.method == b"HEAD" else body,
-                )
-            )
-        )
+        closing = not request.keep_alive or self._shared.finishing
+        transport.write(replies.message(reply, closing=closing, with_body=request.method != b"HEAD"))
         self._done(closing)
 
     def _done(self, closing: bool) -> None:
@@ -368,38 +276,27 @@ class Connection(asyncio.Protocol):
             self._reading = True
             self._transport.resume_reading()
 
-    async def _stream(self, pieces: Iterator[Any], request: _Request) -> None:
-        """Server-sent events, chunk by chunk, no faster than the client reads."""
-        loop = asyncio.get_running_loop()
-        executor = self._service.stream_executor
-        self._write(
-            _STATUS[200] + b"text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
-        )
-        try:
-            while self._transport is not None:
-                event = await loop.run_in_executor(executor, _event, pieces)
-                if event is None:
-                    self._chunk(b"data: [DONE]\n\n")
-                    break
-                self._chunk(event)
-                if self._writable is not None:
-                    await self._writable.wait()
-        except Exception as error:  # noqa: BLE001 - the model's; the head is written, so it is told as an event
-            self._chunk(b"data: " + problem(400, "BAD_REQUEST", str(error)).body + b"\n\n")
-            request.keep_alive = False
-        finally:
-            await loop.run_in_executor(executor, _close, pieces)
-        self._write(b"0\r\n\r\n")
+    async def _stream(self, reply: Reply, request: _Request) -> None:
+        assert reply.pieces is not None
+        well = await events.send(reply.pieces, self, self._service.stream_executor)
         if request.parent is not None and self._traces is not None:
-            self._traces.answered(request.parent, 200, None)
-        self._done(closing=not request.keep_alive or self._server.finishing)
+            self._traces.answered(request.parent, reply.status, reply.times)
+        self._done(closing=not well or not request.keep_alive or self._shared.finishing)
 
-    def _chunk(self, data: bytes) -> None:
-        self._write(b"%x\r\n%b\r\n" % (len(data), data))
+    @property
+    def is_there(self) -> bool:
+        """Whether the client still listens."""
+        return self._transport is not None
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        """Send bytes, to nobody when the client is gone."""
         if self._transport is not None:
             self._transport.write(data)
+
+    async def drained(self) -> None:
+        """Return when the client has read enough to be sent more."""
+        if self._writable is not None:
+            await self._writable.wait()
 
     # Ends
 
@@ -437,17 +334,7 @@ class Connection(asyncio.Protocol):
                 self.deadline = float("inf")
             self._waiting.clear()
             return
-        self._transport.write(
-            b"".join(
-                (
-                    _STATUS[reply.status],
-                    f"{reply.content_type}\r\ncontent-length: {len(reply.body)}\r\n".encode(),
-                    _CLOSE,
-                    b"\r\n",
-                    reply.body,
-                )
-            )
-        )
+        self._transport.write(replies.message(reply, closing=True))
         # Not closed while it still sends: the reset would destroy the answer before it is read.
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -471,22 +358,3 @@ def _is_gone(transport: asyncio.Transport | None) -> bool:
     poll = select.poll()
     poll.register(transport.get_extra_info("socket").fileno(), 0)
     return any(event & select.POLLHUP for _, event in poll.poll(0))
-
-
-def _event(pieces: Iterator[Any]) -> bytes | None:
-    piece = next(pieces, _END)
-    if piece is _END:
-        return None
-    try:
-        return b"data: " + codec.encode(piece, wrapped=False) + b"\n\n"
-    except OutputError as error:
-        raise ValueError(str(error)) from error
-
-
-def _close(pieces: Iterator[Any]) -> None:
-    close = getattr(pieces, "close", None)
-    if callable(close):
-        close()
-
-
-_END = object()
