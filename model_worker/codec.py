@@ -40,7 +40,7 @@ JSON_FORMATS = (Format.DATAFRAME_SPLIT, Format.DATAFRAME_RECORDS, Format.INSTANC
 UNWRAPPED_KEYS = frozenset({"messages", "prompt", "input"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one for each request, and that would cost as much as the JSON
 class Payload:
     """One request's input: parsed JSON for the JSON formats, text for CSV, bytes for Parquet and Arrow."""
 
@@ -154,11 +154,11 @@ def decode_json(body: bytes) -> Payload:
     stream = message.get("stream") is True
     if not UNWRAPPED_KEYS.isdisjoint(message):
         return Payload(Format.UNWRAPPED, message, stream=stream)
-    present = [known for known in JSON_FORMATS if known in message]
+    present = [key for key in message if key in _BY_KEY]
     if len(present) != 1:
         found = f"it has {' and '.join(present)}" if present else f"its keys are {sorted(message)[:10]}"
         raise InputError(f"{found}: {_WANTED}")
-    return Payload(present[0], message[present[0]], message.get("params"), stream)
+    return Payload(_BY_KEY[present[0]], message[present[0]], message.get("params"), stream)
 
 
 def decode_csv(body: bytes) -> Payload:
@@ -192,6 +192,7 @@ _READERS: dict[str, Callable[[bytes], Payload]] = {
     ARROW_STREAM: decode_arrow,
 }
 
+_BY_KEY = {str(known): known for known in JSON_FORMATS}
 _WANTED = f"send a JSON object with exactly one of {', '.join(JSON_FORMATS)}"
 
 
