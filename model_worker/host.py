@@ -6,7 +6,6 @@ SIGTERM it does not wait for what they have in hand.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import logging
@@ -16,25 +15,24 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 
-from model_worker import orphanage, protocol
-from model_worker.admission import Queue
-from model_worker.allowance import SIZES, Allowance, Processors, allowances, by_size
+from model_worker import protocol
+from model_worker.allowance import Processors
 from model_worker.artifacts import Artifacts
-from model_worker.environments import Environments, Mode
+from model_worker.environments import Environments
 from model_worker.fork_servers import ForkServers
-from model_worker.hosted import HostedReplica, Surroundings
-from model_worker.keeping import Keeping
+from model_worker.hosted import HostedReplica
 from model_worker.listeners import ListenerError, Listeners, TcpListeners, UnixListeners, answers
 from model_worker.logs import Logs
 from model_worker.measured import Measured
-from model_worker.orphanage import Orphan, Orphanage, Record
-from model_worker.protocol import Acting, Command, ProtocolError, Sleep, Spec, Start, State, Stop
-from model_worker.pulse import Patience
-from model_worker.task import Limits
+from model_worker.options import Options, parse
+from model_worker.orphanage import Orphan
+from model_worker.peers import Peers
+from model_worker.protocol import Acting, Command, Sleep, Spec, Start, State, Stop
+from model_worker.succession import Succession
+from model_worker.surroundings import Surroundings
 from model_worker.templates import Templates
 from model_worker.variables import base_variables, fork_server_variables
 from model_worker.watchdog import watchdog
@@ -43,9 +41,6 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at replicas: whether they are alive, how much memory they use, how long their logs are.
 _LOOK_INTERVAL = 0.25
-
-#: Least seconds between a change of the replicas and the writing of it to where a successor of this host finds it.
-_RECORD_PAUSE = 0.02
 
 #: Seconds between two looks that are a sign that the host itself could not run.
 _OUT_OF_BREATH = 2.0
@@ -59,51 +54,8 @@ _LOOKS_TO_TIDY = 40
 #: Seconds between two looks for environments that nobody uses.
 _TIDY_INTERVAL = 3600.0
 
-_NO_LIMIT = (0,) * len(SIZES)
-
-#: A peer that reads this little of what it is told is gone in all but name.
-_MAX_UNREAD = 64 * 1024 * 1024
-
 #: `<first digits of the host id>-<number>`, so that no socket's path is ever another replica's.
 _LONGEST_NAME = len("01234567-99999999")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a host runs."""
-
-    #: `unix:/path` or `host:port`, where control planes connect.
-    listen: str
-    socket_dir: Path
-    log_dir: Path
-    #: Where environments are that were built for models that need another than the host's own …
-    environments_dir: Path
-    #: … and copies of models that are not on this machine …
-    artifacts_dir: Path
-    #: … of which so many bytes are kept besides those in use.
-    artifacts_bytes: int = 20 * 1024**3
-    environments: Mode = Mode.AUTO
-    #: … of which so many stay imported though all their replicas sleep …
-    warm_environments: int = 4
-    #: … and which are removed when no replica has been in them for so many seconds.
-    environments_age: float = 30 * 86400.0
-    #: Models of at least so many bytes are loaded once and shared by their replicas, where that is safe; 0: none.
-    share_bytes: int = 0
-    #: Empty: replicas listen on Unix sockets in `socket_dir`. Else on ports of this interface …
-    replica_host: str = ""
-    #: … which others reach by this name.
-    advertise: str = ""
-    #: Seconds that replicas get to finish when the host is told to end.
-    stop_grace: float = 30.0
-    #: What a replica may take, by size of workload.
-    allowances: Mapping[str, Allowance] = field(default_factory=lambda: allowances(_NO_LIMIT, _NO_LIMIT))
-    nice: int = 0
-    #: Where replicas send their spans; "": nowhere.
-    collector: str = ""
-    limits: Limits = field(default_factory=Limits)
-    patience: Patience = field(default_factory=Patience)
-    #: Seconds that the host itself may do nothing before it is taken for hung.
-    watchdog: float = 15.0
 
 
 class Host:
@@ -117,13 +69,9 @@ class Host:
         self._epoch = 0
         self._replicas: dict[str, HostedReplica] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
-        self._peers: set[asyncio.StreamWriter] = set()
+        self._peers = Peers(options.listen, self._greeting, self.obey)
         self._measured = Measured()
-        self._record = Record(options.log_dir / "replicas.json")
-        self._writing: asyncio.TimerHandle | None = None
-        self._record_pause = _RECORD_PAUSE
-        orphans = orphanage.address(options.socket_dir, options.log_dir)
-        self._orphanage = Orphanage(orphans, self._adopt)
+        self._succession = Succession(options, self._adopt, self._for_the_record)
         self._logs = {kind: Logs(options.log_dir / folder) for kind, folder in (("output", "."), ("build", "build"))}
         self._directory = options.log_dir / "work" / self._id[:8]
         self._forks = ForkServers(
@@ -137,8 +85,6 @@ class Host:
         self._artifacts = Artifacts(options.artifacts_dir, options.artifacts_bytes, self._forks, variables)
         self._environments = Environments(options.environments_dir, options.environments, variables)
         self._templates = Templates(self._directory, options.share_bytes, options.patience)
-        keeper = orphanage.address(options.socket_dir, options.log_dir, "keeper")
-        self._keeping = Keeping(keeper, options.limits.orphan_grace, options.log_dir)
         self._listeners = listeners
         self._around = Surroundings(
             artifacts=self._artifacts,
@@ -146,7 +92,7 @@ class Host:
             forks=self._forks,
             templates=self._templates,
             listeners=listeners,
-            keeping=self._keeping,
+            keeping=self._succession.keeping,
             logs=self._logs["output"],
             build_logs=self._logs["build"],
             directory=self._directory,
@@ -157,7 +103,7 @@ class Host:
             nice=options.nice,
             collector=options.collector,
             patience=options.patience,
-            orphanage=str(orphans),
+            orphanage=str(self._succession.address),
         )
 
     async def run(self, end: asyncio.Event) -> None:
@@ -165,30 +111,26 @@ class Host:
         background = [asyncio.create_task(watchdog(self._options.watchdog), name="watchdog")]
         await self._take_over()
         background += [
-            asyncio.create_task(self._keeping.run(), name="keeper of sockets"),
+            asyncio.create_task(self._succession.keeping.run(), name="keeper of sockets"),
             asyncio.create_task(self._forks.run(), name="fork server"),
             asyncio.create_task(self._look(), name="look at replicas"),
             asyncio.create_task(self._tidy_environments(), name="unused environments"),
         ]
-        server = await self._listen()
+        await self._peers.open()
+        _logger.info("worker host %s listens on %s", self._id, self._options.listen)
         try:
             ended = asyncio.create_task(end.wait(), name="end")
             await asyncio.wait([ended, *background], return_when=asyncio.FIRST_COMPLETED)
             ended.cancel()
-            server.close()
+            self._peers.accept_no_more()
             await self._end_replicas()
         finally:
-            await self._orphanage.close()
-            if self._writing is not None:
-                self._writing.cancel()
-            self._record.forget()
+            await self._succession.close()
             await asyncio.gather(self._artifacts.close(), self._environments.close(), self._templates.close())
             for task in background:
                 task.cancel()
             outcomes = await asyncio.gather(*background, return_exceptions=True)
-            for peer in self._peers:
-                peer.close()
-            self._forget_address()
+            self._peers.close()
             for directory in self._directory.parent.iterdir():
                 with contextlib.suppress(OSError):
                     directory.rmdir()
@@ -204,23 +146,16 @@ class Host:
         Whoever connects meanwhile waits; control planes are served afterwards, and see all of it.
         """
         self._directory.mkdir(parents=True, mode=0o700)
-        lost = await self._orphanage.open(self._record.read())
-        kept = await self._keeping.take()
-        for left in lost:
+        for left, kept in await self._succession.take():
             if left.spec.id in self._replicas:
                 continue
             replica = self._new(left.spec, left.name)
             try:
-                replica.inherit(left, kept.pop(left.name, None))
+                replica.inherit(left, kept)
             except ListenerError as error:
                 _logger.warning("replica %s: %s", left.spec.id, error)
                 del self._replicas[left.spec.id]
-        names = {replica.name for replica in self._replicas.values()}
-        for name, listener in kept.items():
-            listener.close()
-            if name not in names:
-                self._keeping.drop(name)
-        self._listeners.sweep(names)
+        self._listeners.sweep({replica.name for replica in self._replicas.values()})
         self._tidy_work()
         if self._replicas:
             alive = len(self._lives)
@@ -244,7 +179,7 @@ class Host:
         replica = self._new(orphan.spec, orphan.name)
         replica.adopt(orphan)
         self._lives[orphan.spec.id] = asyncio.create_task(
-            self._live(replica, replica.attend_adopted(orphan)), name=f"replica {orphan.spec.id}"
+            self._live(replica, replica.attend_adopted()), name=f"replica {orphan.spec.id}"
         )
         return True
 
@@ -252,15 +187,8 @@ class Host:
         replica = self._replicas[spec.id] = HostedReplica(spec, name, self._around, self._publish)
         return replica
 
-    def _write_record(self) -> None:
-        """Soon after each change, and not so often that it would be noticed."""
-        self._writing = None
-        began = time.monotonic()
-        try:
-            self._record.write((each.name, each.state, each.born) for each in self._replicas.values())
-        except OSError as error:
-            _logger.warning("a successor of this host would not know its replicas: %s", error)
-        self._record_pause = max(_RECORD_PAUSE, 20 * (time.monotonic() - began))
+    def _for_the_record(self) -> Iterator[tuple[str, State, float]]:
+        return ((each.name, each.state, each.born) for each in self._replicas.values())
 
     # Replicas
 
@@ -272,7 +200,7 @@ class Host:
                 return
             if command.epoch > self._epoch:
                 self._epoch = command.epoch
-                self._tell({"type": "acting", "epoch": self._epoch})
+                self._peers.tell({"type": "acting", "epoch": self._epoch})
         match command:
             case Start(spec):
                 self._start(spec)
@@ -329,9 +257,8 @@ class Host:
     def _forget(self, replica: HostedReplica) -> None:
         replica.close()
         del self._replicas[replica.state.spec.id]
-        if self._writing is None:
-            self._writing = asyncio.get_running_loop().call_later(self._record_pause, self._write_record)
-        self._tell({"type": "gone", "id": replica.state.spec.id})
+        self._succession.changed()
+        self._peers.tell({"type": "gone", "id": replica.state.spec.id})
 
     async def _end_replicas(self) -> None:
         lives = list(self._lives.values())
@@ -344,41 +271,10 @@ class Host:
         for replica_id in list(self._replicas):
             self._stop(replica_id, grace)
 
-    # Peers
+    # What control planes hear
 
-    async def _listen(self) -> asyncio.Server:
-        listen = self._options.listen
-        if listen.startswith("unix:"):
-            path = listen.removeprefix("unix:")
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            server = await asyncio.start_unix_server(self._serve_peer, path, limit=protocol.MAX_LINE)
-            os.chmod(path, 0o600)
-        else:
-            host, _, port = listen.rpartition(":")
-            server = await asyncio.start_server(self._serve_peer, host, int(port), limit=protocol.MAX_LINE)
-        _logger.info("worker host %s listens on %s", self._id, listen)
-        return server
-
-    def _forget_address(self) -> None:
-        if self._options.listen.startswith("unix:"):
-            Path(self._options.listen.removeprefix("unix:")).unlink(missing_ok=True)
-
-    async def _serve_peer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(protocol.line(self._hello()) + protocol.line(self._measured.to_json()))
-        self._peers.add(writer)
-        try:
-            while line := await reader.readline():
-                try:
-                    self.obey(protocol.parse_command(line), writer)
-                except ProtocolError as error:
-                    _logger.warning("%s", error)
-                    writer.write(protocol.line({"type": "error", "message": str(error)}))
-        except (ConnectionError, ValueError):
-            pass  # it broke off, or sent a line without end; replicas do not mind
-        finally:
-            self._peers.discard(writer)
-            writer.close()
+    def _greeting(self) -> bytes:
+        return protocol.line(self._hello()) + protocol.line(self._measured.to_json())
 
     def _hello(self) -> dict[str, object]:
         return {
@@ -394,16 +290,10 @@ class Host:
         return {state.spec.id: state.pid for state in states if state.pid is not None and state.phase == protocol.READY}
 
     def _publish(self, state: State) -> None:
-        if self._writing is None:
-            self._writing = asyncio.get_running_loop().call_later(self._record_pause, self._write_record)
-        self._tell({"type": "replica", "replica": state.to_json()})
+        self._succession.changed()
+        self._peers.tell({"type": "replica", "replica": state.to_json()})
 
-    def _tell(self, message: Mapping[str, object]) -> None:
-        line = protocol.line(message)
-        for peer in self._peers:
-            peer.write(line)
-            if peer.transport.get_write_buffer_size() > _MAX_UNREAD:
-                peer.transport.abort()
+    # What it does by itself
 
     async def _look(self) -> None:
         looks, full = 0, False
@@ -419,10 +309,12 @@ class Host:
             looks += 1
             if looks % _LOOKS_TO_MEASURE == 1:
                 await asyncio.to_thread(self._measured.look, self._pids())
-                self._tell(self._measured.to_json())
+                self._peers.tell(self._measured.to_json())
             try:
+                # Those that sleep print nothing, and there may be thousands of them.
+                busy = [each for each, replica in self._replicas.items() if replica.state.phase != protocol.ASLEEP]
                 for logs in self._logs.values():
-                    logs.cut(self._replicas)
+                    logs.cut(busy)
                     if looks % _LOOKS_TO_TIDY == 1:
                         logs.tidy(self._replicas)
                 full = False
@@ -479,85 +371,6 @@ async def main(options: Options, variables: Mapping[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_end)
     await host.run(end)
-
-
-def parse(arguments: list[str] | None) -> Options:
-    """The options of a command line."""
-    defaults = Limits()
-    parser = argparse.ArgumentParser(
-        prog="python -m model_worker.host", description="Run MLflow models for Wye's control plane."
-    )
-    parser.add_argument("--listen", required=True, help="where control planes connect: unix:/path or host:port")
-    parser.add_argument("--socket-dir", type=Path, required=True, help="where replicas' Unix sockets are made")
-    parser.add_argument("--log-dir", type=Path, required=True, help="where replicas' output is kept")
-    parser.add_argument(
-        "--environments-dir", type=Path, help="where environments are built; beside --log-dir if not told"
-    )
-    parser.add_argument("--artifacts-dir", type=Path, help="where remote models are kept; beside --log-dir if not told")
-    parser.add_argument("--artifacts-megabytes", type=int, default=20480, help="how much of them is kept if unused")
-    parser.add_argument("--environments", type=Mode, choices=list(Mode), default=Mode.AUTO, help="who gets one")
-    parser.add_argument("--warm-environments", type=int, default=4, help="how many stay imported for sleeping replicas")
-    parser.add_argument("--environments-days", type=float, default=30.0, help="days that they stay if nobody uses them")
-    parser.add_argument("--share-megabytes", type=int, default=0, help="size from which models are shared; 0: none is")
-    parser.add_argument("--replica-host", default="", help="let replicas listen on ports of this address instead")
-    parser.add_argument("--advertise", default="", help="the address by which others reach --replica-host")
-    parser.add_argument("--stop-grace", type=float, default=30.0, help="seconds replicas get when the host ends")
-    parser.add_argument(
-        "--orphan-grace",
-        type=float,
-        default=defaults.orphan_grace,
-        help="seconds replicas go on serving when the host was killed",
-    )
-    parser.add_argument("--max-body", type=int, default=defaults.max_body, help="bytes of one request")
-    sizes = ", ".join(SIZES)
-    parser.add_argument(
-        "--memory", type=by_size, default=_NO_LIMIT, help=f"MB that a replica may use: {sizes}; 0 is all"
-    )
-    parser.add_argument("--cpus", type=by_size, default=_NO_LIMIT, help=f"processors likewise: {sizes}; 0 is all")
-    parser.add_argument("--nice", type=int, default=0, help="added to the niceness of replicas")
-    parser.add_argument("--collector", default="", help="URL of an OpenTelemetry collector for the replicas' spans")
-    parser.add_argument("--threads", type=int, default=defaults.threads, help="requests in one model at once")
-    queue = defaults.queue
-    parser.add_argument("--queue", type=int, default=queue.requests, help="requests that a replica takes in any case")
-    parser.add_argument(
-        "--queue-seconds", type=float, default=queue.seconds, help="wait up to which it takes more of them"
-    )
-    parser.add_argument("--request-timeout", type=float, default=queue.timeout, help="seconds that one may take")
-    patience = Patience()
-    parser.add_argument(
-        "--hang-after", type=float, default=patience.silent, help="seconds of silence that mean that a replica is dead"
-    )
-    parser.add_argument(
-        "--watchdog", type=float, default=15.0, help="seconds that the host may be at one thing before it ends itself"
-    )
-    parser.add_argument("--load-timeout", type=float, default=patience.loading, help="seconds that loading may take")
-    given = parser.parse_args(arguments)
-    return Options(
-        listen=given.listen,
-        socket_dir=given.socket_dir,
-        log_dir=given.log_dir,
-        environments_dir=given.environments_dir or given.log_dir.parent / "environments",
-        artifacts_dir=given.artifacts_dir or given.log_dir.parent / "artifacts-cache",
-        artifacts_bytes=given.artifacts_megabytes * 1024**2,
-        environments=given.environments,
-        warm_environments=max(0, given.warm_environments),
-        environments_age=given.environments_days * 86400,
-        share_bytes=given.share_megabytes * 1024**2,
-        replica_host=given.replica_host,
-        advertise=given.advertise,
-        stop_grace=given.stop_grace,
-        allowances=allowances(given.memory, given.cpus),
-        nice=given.nice,
-        collector=given.collector,
-        limits=Limits(
-            orphan_grace=given.orphan_grace,
-            max_body=given.max_body,
-            threads=given.threads,
-            queue=Queue(given.queue, given.queue_seconds, given.request_timeout),
-        ),
-        patience=Patience(given.hang_after, given.request_timeout, given.load_timeout),
-        watchdog=given.watchdog,
-    )
 
 
 if __name__ == "__main__":

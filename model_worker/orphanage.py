@@ -173,6 +173,10 @@ class Orphanage:
                     os.kill(each.pid, signal.SIGKILL)
         return [each for each in left if each.name not in self._names]
 
+    def has_taken(self, name: str) -> bool:
+        """Whether the replica with this name has come in."""
+        return name in self._names
+
     async def close(self) -> None:
         """Take in nobody any more."""
         for task in self._tasks:
