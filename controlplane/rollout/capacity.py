@@ -6,9 +6,9 @@ Replicas that run are never given up for lack of room: what counts is whether th
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from controlplane.domain import Machine
+from controlplane.domain import Deployment, Machine
 
 #: The part of the machine's memory that is left for everything else: Envoy, the control plane, the kernel's caches.
 _RESERVE = 0.1
@@ -17,6 +17,11 @@ _RESERVE = 0.1
 _UNKNOWN = 128 * 1024**2
 
 _MB = 1024**2
+
+#: Seconds after which memory that was claimed is taken, and seen in what is free.
+_CLAIM = 30.0
+#: … and after which who claimed it has either been measured or is gone.
+_FORGOTTEN = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +32,35 @@ class Room:
     why: str
 
 
-def room(machine: Machine, running: Collection[str], per_processor: int) -> Room:
+@dataclass(slots=True)
+class Claims:
+    """Memory that entities have been granted and that no measurement shows yet, so that it is not granted twice."""
+
+    _claims: dict[Deployment, tuple[int, float]] = field(default_factory=dict)
+
+    def claim(self, where: Deployment, replicas: int, machine: Machine, running: Collection[str], now: float) -> None:
+        """The entity is to have so many replicas; those that are measured need nothing."""
+        measured = _measured(machine, running)
+        need = max(0, replicas - len(measured)) * max(measured, default=_UNKNOWN)
+        if not need:
+            self._claims.pop(where, None)
+        elif need != self._claims.get(where, (0, 0.0))[0]:
+            self._claims[where] = (need, now)
+
+    def of_others(self, where: Deployment, now: float) -> int:
+        """Bytes that others have claimed lately."""
+        self._claims = {each: claim for each, claim in self._claims.items() if now - claim[1] < _FORGOTTEN}
+        return sum(need for each, (need, at) in self._claims.items() if each != where and now - at < _CLAIM)
+
+
+def room(machine: Machine, running: Collection[str], per_processor: int, claimed: int = 0) -> Room:
     """The room for an entity of which these replicas have a process; at least for one, which will say what it lacks.
 
-    `per_processor`: replicas of one entity for each processor, 0 for any number.
+    `per_processor`: replicas of one entity for each processor, 0 for any number. `claimed`: bytes that others will take.
     """
-    measured = [machine.taken[replica] for replica in running if replica in machine.taken]
+    measured = _measured(machine, running)
     each = max(measured, default=_UNKNOWN)
-    free = max(0.0, machine.available - _RESERVE * machine.memory)
+    free = max(0.0, machine.available - claimed - _RESERVE * machine.memory)
     # Those that are not measured yet were started after the free memory was, and take their part of it.
     by_memory = max(len(running), len(measured) + int(free // each))
     by_processors = machine.processors * per_processor
@@ -43,6 +69,11 @@ def room(machine: Machine, running: Collection[str], per_processor: int) -> Room
         return Room(max(1, by_processors), why)
     why = (
         f"{machine.available / _MB:,.0f} MB of its memory are free, of which {_RESERVE * machine.memory / _MB:,.0f} MB stay so, "
-        f"and a replica takes {each / _MB:,.0f} MB"
+        + (f"replicas of others that are starting get {claimed / _MB:,.0f} MB, " if claimed else "")
+        + f"and a replica takes {each / _MB:,.0f} MB"
     )
     return Room(max(1, by_memory), why)
+
+
+def _measured(machine: Machine, running: Collection[str]) -> list[int]:
+    return [machine.taken[replica] for replica in running if replica in machine.taken]

@@ -52,8 +52,11 @@ class Scaler:
         now: float,
         awake: Mapping[Deployment, int] = MappingProxyType({}),
         room: Callable[[Deployment], Room | None] = lambda _: None,
+        granted: Callable[[Deployment, int], None] = lambda *_: None,
     ) -> None:
         """Keep to what the endpoint wants now (None: it is deleted), and look at the time and the `room` there is.
+
+        `granted` hears how many replicas each entity is to have, before there is asked for the next one's room.
 
         An entity that an update brings up is taken to be asked for, so that it is started and proves itself. One of an
         active config that was never heard of (the control plane has just started, or taken over) is taken to be idle,
@@ -76,6 +79,7 @@ class Scaler:
             kept[where] = scaled
             scaled.room = room(where)
             self._look(scaled, now)
+            granted(where, scaled.replicas)
         for where in known.keys() - kept.keys():
             self._by_cluster.pop(known[where].cluster, None)
         if kept:

@@ -19,7 +19,7 @@ from controlplane.discovery.hub import Hub
 from controlplane.domain import Deployment, Endpoint, Phase, Replica, UpdateState, Verdict
 from controlplane.domain.load import LoadReport
 from controlplane.rollout.autoscale import ScaleOptions
-from controlplane.rollout.capacity import Room, room
+from controlplane.rollout.capacity import Claims, Room, room
 from controlplane.rollout.loads import Loads
 from controlplane.rollout.plan import Plan, plan
 from controlplane.rollout.restart import Crashes
@@ -84,6 +84,7 @@ class Supervisor:
         self._options = options
         self._failing = failing
         self._scaler = Scaler(scaling)
+        self._claims = Claims()
         self._loads = Loads()
         self._records: dict[str, _Record] = {}
         self._ids: dict[str, str] = {}  # endpoint name → id
@@ -279,7 +280,7 @@ class Supervisor:
         running = {Phase.STARTING, Phase.READY}
         awake = Counter(r.deployment for r in self._records[endpoint_id].replicas.values() if r.phase in running)
         capped = self._scaler.capped(endpoint_id)
-        self._scaler.follow(endpoint_id, self._endpoint(endpoint_id), now, awake, self._room)
+        self._scaler.follow(endpoint_id, self._endpoint(endpoint_id), now, awake, self._room, self._grant)
         if self._scaler.capped(endpoint_id) != capped:
             self._tell(endpoint_id)
         again = self._scaler.ask_again_at(endpoint_id)
@@ -287,11 +288,19 @@ class Supervisor:
             self._alarm(again - now, endpoint_id)
 
     def _room(self, where: Deployment) -> Room | None:
-        machine, record = self._runtime.machine, self._records[where.endpoint_id]
+        machine = self._runtime.machine
         if machine is None:
             return None
-        running = [each.id for each in record.replicas.values() if each.deployment == where and each.pid is not None]
-        return room(machine, running, self._scaler.options.per_processor)
+        claimed = self._claims.of_others(where, self._clock.monotonic())
+        return room(machine, self._running(where), self._scaler.options.per_processor, claimed)
+
+    def _grant(self, where: Deployment, replicas: int) -> None:
+        if self._runtime.machine is not None:
+            self._claims.claim(where, replicas, self._runtime.machine, self._running(where), self._clock.monotonic())
+
+    def _running(self, where: Deployment) -> list[str]:
+        replicas = self._records[where.endpoint_id].replicas.values()
+        return [each.id for each in replicas if each.deployment == where and each.pid is not None]
 
     def _tell(self, endpoint_id: str) -> None:
         """Show other threads the endpoint's replicas, with what only we know of them."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain import Machine
+from controlplane.domain import Deployment, Machine
 from controlplane.rollout.autoscale import Scale, cap
-from controlplane.rollout.capacity import Room, room
+from controlplane.rollout.capacity import Claims, Room, room
 
 GB = 1024**3
 MB = 1024**2
@@ -50,3 +50,24 @@ def test_a_cap_says_why_and_is_looked_at_again() -> None:
     assert (capped.replicas, capped.ask_again_at) == (2, 15.0)
     assert capped.capped == "Capped at 2 of 4 replicas: the machine has no room for more; it is small."
     assert cap(Scale(0), Room(1, ""), 5.0) == Scale(0)
+
+
+def test_what_starts_at_once_is_weighed_together() -> None:
+    """Room that one entity was granted is not granted to the next before it is measured, nor is it counted twice after."""
+    one, two = Deployment("e", "one", 1), Deployment("e", "two", 1)
+    before, claims = machine(3 * GB, a=500 * MB), Claims()
+    assert claims.of_others(two, 0.0) == 0
+    assert room(before, ["a"], 0).most == 5
+    claims.claim(one, 4, before, ["a"], 0.0)
+    assert claims.of_others(one, 1.0) == 0
+    assert claims.of_others(two, 1.0) == 3 * 500 * MB
+    found = room(before, [], 0, claims.of_others(two, 1.0))
+    assert found.most == 4
+    assert "replicas of others that are starting get 1,500 MB, and a replica takes 128 MB" in found.why
+    claims.claim(one, 4, machine(3 * GB, a=500 * MB, b=500 * MB), ["a", "b", "c"], 5.0)
+    assert claims.of_others(two, 6.0) == 2 * 500 * MB
+    # One that takes long to load has taken its memory by now, whatever is asked meanwhile.
+    claims.claim(one, 4, machine(3 * GB, a=500 * MB, b=500 * MB), ["a", "b", "c"], 34.0)
+    assert claims.of_others(two, 36.0) == 0
+    claims.claim(one, 1, before, ["a"], 37.0)
+    assert claims.of_others(two, 37.0) == 0

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -442,5 +443,19 @@ def test_an_entity_gets_no_more_replicas_than_its_machine_has_room_for() -> None
         it.endpoints.cell.set("ep", replace(endpoint, description="somebody looks at it"))
         await it.until(lambda: len(it.supervisor.replicas_of(endpoint.id)) == 4, "it grows")
         await it.until(lambda: not any(each.note for each in it.supervisor.replicas_of(endpoint.id)), "no word of it")
+
+    run(scenario)
+
+
+def test_entities_that_start_at_once_are_not_given_the_same_room() -> None:
+    """What the first was granted is not there for the second, which gets the one replica that everybody gets."""
+
+    async def scenario(it: World, _envoys: list[FakeEnvoy]) -> None:
+        it.runtime.machine = Machine(processors=2, memory=1000 << 20, available=650 << 20)
+        wanted = [replace(spec, workload_size=WorkloadSize.LARGE) for spec in specs(a="1", b="1")]
+        it.endpoints.save(begin(it.get(), wanted, now_ms=SystemClock().now_ms()))
+        endpoint = await it.settled()
+        replicas = it.supervisor.replicas_of(endpoint.id)
+        assert sorted(Counter(each.deployment.entity for each in replicas).values()) == [1, 4]
 
     run(scenario)
