@@ -7,51 +7,33 @@ so ten thousand idle ones cost it nothing.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
-import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 
 from controlplane.clock import Clock
 from controlplane.discovery.hub import Hub
 from controlplane.domain import Deployment, Endpoint, Phase, Replica, UpdateState, Verdict
 from controlplane.domain.load import LoadReport
+from controlplane.rollout.alarms import Alarms
 from controlplane.rollout.autoscale import ScaleOptions
 from controlplane.rollout.capacity import Claims, Room, room
+from controlplane.rollout.delivery import Delivery
 from controlplane.rollout.loads import Loads
 from controlplane.rollout.plan import Plan, plan
+from controlplane.rollout.record import Record
 from controlplane.rollout.restart import Crashes
-from controlplane.rollout.routing import route
+from controlplane.rollout.routing import Routing, route
 from controlplane.rollout.scaler import Scaler
-from controlplane.rollout.state import Observed, Options, Published
+from controlplane.rollout.state import Options, Published
 from controlplane.runtimes import Fleet, Runtime
 from controlplane.store import Endpoints, StaleWriteError, StoreUnavailableError
 from controlplane.translate.gateway import Gateway
-from controlplane.translate.resource import Resource, TypeUrl
-from controlplane.translate.snapshot import Key
-from controlplane.translate.translate import translate_endpoint, translate_gateway
 
 _log = logging.getLogger(__name__)
 
 #: Seconds after which a call that a runtime may have dropped is made again, and a failed write tried again.
 AGAIN = 1.0
-
-
-@dataclass(slots=True)
-class _Record:
-    """What the supervisor remembers of one endpoint id; all of it can be computed anew after a restart."""
-
-    name: str
-    replicas: dict[str, Replica] = field(default_factory=dict)
-    crashes: dict[str, Crashes] = field(default_factory=dict)
-    published: Published | None = None
-    resources: dict[Key, Resource] = field(default_factory=dict)
-    #: What every Envoy must have acknowledged for `published` to be applied.
-    targets: dict[Key, str | None] = field(default_factory=dict)
-    #: True while the end of an update is being written.
-    saving: bool = False
 
 
 async def _nothing(_before: Endpoint, _after: Endpoint) -> None:
@@ -79,24 +61,21 @@ class Supervisor:
         self._fleet = fleet
         self._hub = hub
         self._runtime = runtime
-        self._gateway = gateway
+        self._delivery = Delivery(hub, gateway)
         self._clock = clock
         self._options = options
         self._failing = failing
         self._scaler = Scaler(scaling)
         self._claims = Claims()
         self._loads = Loads()
-        self._records: dict[str, _Record] = {}
+        self._records: dict[str, Record] = {}
         self._ids: dict[str, str] = {}  # endpoint name → id
         self._owners: dict[str, str] = {}  # replica id → endpoint id
         self._replicas: dict[str, tuple[Replica, ...]] = {}  # endpoint id → replicas, for other threads
         self._dirty: set[str] = set()
         self._unapplied: set[str] = set()
-        self._alarms: list[tuple[float, str]] = []
-        self._alarm_of: dict[str, float] = {}  # the earliest alarm of each endpoint; later ones are set when it rings
+        self._alarms = Alarms()
         self._wake = asyncio.Event()
-        self._published = asyncio.Event()
-        self._waiting: set[asyncio.Event] = set()  # of callers of `wait_delivered`
 
     def replicas_of(self, endpoint_id: str) -> tuple[Replica, ...]:
         """The replicas of one endpoint as of the last change; safe to call from any thread."""
@@ -109,7 +88,7 @@ class Supervisor:
 
     async def wait_published(self) -> None:
         """Return once everything that is stored has been published, so that Envoys may connect."""
-        await self._published.wait()
+        await self._delivery.begun.wait()
 
     def load_reported(self, node_id: str, reports: Sequence[LoadReport]) -> None:
         """Take what an Envoy reports of its requests; called on the loop of `run`."""
@@ -122,39 +101,14 @@ class Supervisor:
 
         What has been changed since by somebody else counts as it is stored now.
         """
-        told = asyncio.Event()
-        self._waiting.add(told)
-        try:
-            async with asyncio.timeout(patience):
-                while not (verdict := self._delivered(endpoint)).done:
-                    told.clear()
-                    await told.wait()
-                return verdict
-        except TimeoutError:
-            return self._delivered(endpoint)
-        finally:
-            self._waiting.discard(told)
 
-    def _delivered(self, endpoint: Endpoint) -> Verdict:
-        stored = self._endpoints.get(endpoint.name)
-        if stored is None or stored.id != endpoint.id:
-            return Verdict(done=True)  # it was deleted meanwhile
-        record = self._records.get(endpoint.id)
-        view = record.published.view if record is not None and record.published is not None else None
-        rules = (stored.may_query, stored.limits)
-        if (
-            record is None
-            or view is None
-            or (view.may_query, view.limits) != rules
-            or (stored.suspended and view.split)
-        ):
-            return Verdict(done=False, waiting=("the endpoint's routes are not published yet",))
-        routes = {key: version for key, version in record.targets.items() if key[0] == TypeUrl.ROUTES}
-        return self._hub.applied(routes, include_lost=True)
+        def delivered() -> Verdict:
+            stored = self._endpoints.get(endpoint.name)
+            if stored is None or stored.id != endpoint.id:
+                return Verdict(done=True)  # it was deleted meanwhile
+            return self._delivery.of_rules(stored, self._records.get(endpoint.id))
 
-    def _tell_waiting(self) -> None:
-        for told in self._waiting:
-            told.set()
+        return await self._delivery.wait(delivered, patience)
 
     async def run(self) -> None:
         """Carry out what is stored, and then every change, until cancelled."""
@@ -182,19 +136,14 @@ class Supervisor:
 
     async def _sleep(self) -> None:
         """Until something changed or an alarm is due."""
-        delay = max(0.0, self._alarms[0][0] - self._clock.monotonic()) if self._alarms else None
+        alarm = self._alarms.next
         try:
-            async with asyncio.timeout(delay):
+            async with asyncio.timeout(None if alarm is None else max(0.0, alarm - self._clock.monotonic())):
                 await self._wake.wait()
         except TimeoutError:
             pass
         self._wake.clear()
-        now = self._clock.monotonic()
-        while self._alarms and self._alarms[0][0] <= now:
-            at, endpoint_id = heapq.heappop(self._alarms)
-            if self._alarm_of.get(endpoint_id) == at:
-                del self._alarm_of[endpoint_id]
-                self._dirty.add(endpoint_id)
+        self._dirty |= self._alarms.due(self._clock.monotonic())
 
     # What changed
 
@@ -242,14 +191,14 @@ class Supervisor:
 
     def _delivery_changed(self, _envoys: Iterable[str]) -> None:
         for endpoint_id in list(self._unapplied):
-            if self._check_applied(self._records[endpoint_id]):
+            if self._delivery.check(self._records[endpoint_id], self._clock.monotonic()):
                 self._dirty.add(endpoint_id)
-        self._tell_waiting()
+        self._delivery.changed()
 
-    def _record(self, endpoint_id: str, name: str) -> _Record:
+    def _record(self, endpoint_id: str, name: str) -> Record:
         record = self._records.get(endpoint_id)
         if record is None:
-            record = self._records[endpoint_id] = _Record(name)
+            record = self._records[endpoint_id] = Record(name)
         if name:
             record.name = name
         return record
@@ -285,7 +234,7 @@ class Supervisor:
             self._tell(endpoint_id)
         again = self._scaler.ask_again_at(endpoint_id)
         if again is not None:
-            self._alarm(again - now, endpoint_id)
+            self._alarms.ring_at(again, endpoint_id)
 
     def _room(self, where: Deployment) -> Room | None:
         machine = self._runtime.machine
@@ -303,87 +252,37 @@ class Supervisor:
         return [each.id for each in replicas if each.deployment == where and each.pid is not None]
 
     def _tell(self, endpoint_id: str) -> None:
-        """Show other threads the endpoint's replicas, with what only we know of them."""
-        record, capped = self._records[endpoint_id], self._scaler.capped(endpoint_id)
-        self._replicas[endpoint_id] = tuple(
-            replace(
-                replica,
-                crashes=len(record.crashes[replica_id].times),
-                last_words=record.crashes[replica_id].last_words,
-                note=capped.get(replica.deployment, ""),
-            )
-            for replica_id, replica in record.replicas.items()
-        )
+        """Show other threads the endpoint's replicas."""
+        self._replicas[endpoint_id] = self._records[endpoint_id].shown(self._scaler.capped(endpoint_id))
 
     def _publish(self, endpoint_ids: list[str]) -> None:
-        put: dict[Key, Resource] = {}
-        removed: dict[Key, None] = {}
-        if not self._published.is_set():
-            put.update({(r.type_url, r.name): r for r in translate_gateway(self._gateway)})
         now = self._clock.monotonic()
-        changed: list[str] = []
+        changed: dict[str, tuple[Record, Routing]] = {}
         for endpoint_id in endpoint_ids:
             record = self._records[endpoint_id]
+            observed = record.observed(self._scaler.wanted(endpoint_id))
+            published = record.published
             routing = route(
-                record.name,
-                self._endpoint(endpoint_id),
-                self._observed(endpoint_id, record),
-                record.published,
-                now=now,
-                options=self._options,
+                record.name, self._endpoint(endpoint_id), observed, published, now=now, options=self._options
             )
             if routing.wake_at is not None:
-                self._alarm(routing.wake_at - now, endpoint_id)
-            if record.published and (routing.view, routing.version) == (
-                record.published.view,
-                record.published.version,
-            ):
-                continue
-            resources = {(r.type_url, r.name): r for r in translate_endpoint(routing.view, self._gateway)}
-            gone = record.resources.keys() - resources.keys()
-            for key in gone:
-                removed[key] = None
-                put.pop(key, None)
-            put.update(resources)
-            # Only clusters are waited for to be gone: their names hold the endpoint's id, so nobody takes them over.
-            record.targets = {key: resource.version for key, resource in resources.items()}
-            record.targets |= {key: None for key in gone if key[0] == TypeUrl.CLUSTER}
-            record.resources = resources
-            record.published = Published(routing.view, routing.version)
-            changed.append(endpoint_id)
-        self._hub.publish(self._hub.snapshot.successor(put.values(), removed))
-        self._published.set()
-        for endpoint_id in changed:
+                self._alarms.ring_at(routing.wake_at, endpoint_id)
+            if published is None or (routing.view, routing.version) != (published.view, published.version):
+                changed[endpoint_id] = (record, routing)
+        self._delivery.publish(changed.values())
+        for endpoint_id, (record, _) in changed.items():
             self._unapplied.add(endpoint_id)
-            if self._check_applied(self._records[endpoint_id]):
+            if self._delivery.check(record, self._clock.monotonic()):
                 # There was nothing to send, so no acknowledgement will bring it up again; the drain begins now.
                 self._dirty.add(endpoint_id)
                 self._wake.set()
-        self._tell_waiting()
+        self._delivery.changed()
 
-    def _check_applied(self, record: _Record) -> bool:
-        """Bring `record.published` up to what the Envoys have said; True when that changed it."""
-        before = published = record.published
-        assert published is not None
-        now = self._clock.monotonic()
-        if published.applied_at is None:
-            verdict = self._hub.applied(record.targets)
-            published = replace(
-                published,
-                applied_at=now if verdict.done else None,
-                rejected="; ".join(rejection.message for rejection in verdict.rejections),
-                waiting="; ".join(verdict.waiting),
-            )
-        if published.applied_at is not None and self._hub.applied(record.targets, include_lost=True).done:
-            published = replace(published, settled_at=now)
-        record.published = published
-        return published != before
-
-    async def _act(self, tasks: asyncio.TaskGroup, endpoint_id: str, record: _Record) -> None:
+    async def _act(self, tasks: asyncio.TaskGroup, endpoint_id: str, record: Record) -> None:
         now = self._clock.monotonic()
         todo = plan(
             self._endpoint(endpoint_id),
-            self._observed(endpoint_id, record),
+            record.observed(self._scaler.wanted(endpoint_id)),
             record.published,
             now=now,
             now_ms=self._clock.now_ms(),
@@ -398,17 +297,17 @@ class Supervisor:
             await self._runtime.stop(replica_id, grace)
         for replica_id, grace in todo.sleep:
             await self._runtime.sleep(replica_id, grace)
-        self._set_alarms(endpoint_id, record, todo, now)
+        self._set_alarms(endpoint_id, record, todo)
 
-    def _set_alarms(self, endpoint_id: str, record: _Record, todo: Plan, now: float) -> None:
+    def _set_alarms(self, endpoint_id: str, record: Record, todo: Plan) -> None:
         if todo.wake_at is not None:
-            self._alarm(todo.wake_at - now, endpoint_id)
+            self._alarms.ring_at(todo.wake_at, endpoint_id)
         if todo.start or todo.stop or todo.sleep:
             self._alarm(AGAIN, endpoint_id)  # a runtime out of reach drops calls; the plan is simply made again
         if record.published and record.published.settled_at is not None:
             self._unapplied.discard(endpoint_id)
 
-    async def _finish(self, endpoint_id: str, record: _Record, finished: Endpoint) -> None:
+    async def _finish(self, endpoint_id: str, record: Record, finished: Endpoint) -> None:
         """Write the end of an update; API threads and this loop never wait for each other."""
         try:
             attempted = self._endpoints.get(finished.name)
@@ -429,25 +328,16 @@ class Supervisor:
     def _forget_if_gone(self, endpoint_id: str) -> None:
         """Drop the record of a deleted endpoint of which nothing is left."""
         record = self._records.get(endpoint_id)
-        if record is None or record.replicas or record.saving or self._endpoint(endpoint_id) is not None:
-            return
-        if record.published is None or (record.published.settled_at is not None and not record.resources):
+        if record is not None and record.is_settled() and self._endpoint(endpoint_id) is None:
             del self._records[endpoint_id]
             self._replicas.pop(endpoint_id, None)
             self._unapplied.discard(endpoint_id)
-            self._alarm_of.pop(endpoint_id, None)
+            self._alarms.forget(endpoint_id)
 
     def _endpoint(self, endpoint_id: str) -> Endpoint | None:
         record = self._records.get(endpoint_id)
         endpoint = self._endpoints.get(record.name) if record else None
         return endpoint if endpoint is not None and endpoint.id == endpoint_id else None
 
-    def _observed(self, endpoint_id: str, record: _Record) -> Observed:
-        failures = {replica_id: crashes.times for replica_id, crashes in record.crashes.items() if crashes.times}
-        return Observed(tuple(record.replicas.values()), failures, self._scaler.wanted(endpoint_id))
-
     def _alarm(self, delay: float, endpoint_id: str) -> None:
-        at = self._clock.monotonic() + delay
-        if at < self._alarm_of.get(endpoint_id, math.inf):
-            self._alarm_of[endpoint_id] = at
-            heapq.heappush(self._alarms, (at, endpoint_id))
+        self._alarms.ring_at(self._clock.monotonic() + delay, endpoint_id)
