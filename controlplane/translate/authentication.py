@@ -122,27 +122,32 @@ def revoked_tokens(ids: Iterable[str]) -> Resource:
     )
 
 
+_PREDICTIONS = "/serving-endpoints/"
 #: Paths that need no token: what every client asks for when it starts, what leads to the page, and what one signs in with.
 _OPEN = (
     RouteMatch(prefix="/.well-known/"),
     *(RouteMatch(path=path) for path in ("/", "/ui", "/ui/")),
     *(RouteMatch(prefix=f"/ui/{path}/") for path in ("sign-in", "static")),
 )
-#: Where the page's cookie is heeded.
-_PAGE = (
-    RouteMatch(prefix="/ui/"),
-    RouteMatch(prefix="/serving-endpoints/", headers=[HeaderMatcher(name=names.PAGE_HEADER, present_match=True)]),
+#: What is to be verified by, of `Authorization` alone or of the page's cookie too.
+_TOKEN, _TOKEN_OR_COOKIE = JwtRequirement(provider_name="wye"), JwtRequirement(provider_name="page")
+#: The first that matches counts. Predictions stand first because they are the most.
+_RULES = (
+    RequirementRule(
+        match=RouteMatch(prefix=_PREDICTIONS, headers=[HeaderMatcher(name=names.PAGE_HEADER, present_match=True)]),
+        requires=_TOKEN_OR_COOKIE,
+    ),
+    RequirementRule(match=RouteMatch(prefix=_PREDICTIONS), requires=_TOKEN),
+    *(RequirementRule(match=match) for match in _OPEN),
+    RequirementRule(match=RouteMatch(prefix="/ui/"), requires=_TOKEN_OR_COOKIE),
+    RequirementRule(match=RouteMatch(prefix="/"), requires=_TOKEN),
 )
 
 
 def _tokens(gateway: Gateway) -> JwtAuthentication:
     return JwtAuthentication(
         providers={"wye": _provider(gateway), "page": _provider(gateway, names.session_cookie(gateway.jwks))},
-        rules=[
-            *(RequirementRule(match=match) for match in _OPEN),
-            *(RequirementRule(match=match, requires=JwtRequirement(provider_name="page")) for match in _PAGE),
-            RequirementRule(match=RouteMatch(prefix="/"), requires=JwtRequirement(provider_name="wye")),
-        ],
+        rules=list(_RULES),
     )
 
 
