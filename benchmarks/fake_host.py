@@ -48,9 +48,17 @@ def hello(endpoints: Iterable[Endpoint], upstream: Path) -> dict[str, Any]:
     return {"type": "hello", "protocol": 1, "host_id": "fake", "pid": 1, "replicas": replicas}
 
 
+async def _signs_of_life(writer: asyncio.StreamWriter) -> None:
+    machine = {"type": "machine", "processors": 2.0, "memory": 64 << 30, "available": 32 << 30, "taken": {}}
+    while True:
+        writer.write(json.dumps(machine).encode() + b"\n")
+        await asyncio.sleep(5)
+
+
 async def _main(listen: str, greeting: bytes, upstream: Path) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
+        signs = asyncio.create_task(_signs_of_life(writer))
         while line := await reader.readline():
             message = json.loads(line)
             if message["type"] == "start":
@@ -59,6 +67,7 @@ async def _main(listen: str, greeting: bytes, upstream: Path) -> None:
             else:
                 answer = {"type": "gone", "id": message["id"]}
             writer.write(json.dumps(answer).encode() + b"\n")
+        signs.cancel()
         writer.close()
 
     server = await asyncio.start_unix_server(serve, listen + ".new")

@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Mapping
+from sys import intern
 from typing import Any
 
 from controlplane.domain import Address, Deployment, Machine, Phase, Replica, ReplicaSpec
@@ -132,12 +133,7 @@ class ProcessRuntime:
         """One connection, from adoption to its end."""
         reader, writer = await self._connect()
         try:
-            hello = await self._read(reader)
-            if hello is None:
-                raise HostError("it closed the connection at once")
-            if hello.get("type") != "hello" or hello.get("protocol") != _PROTOCOL:
-                raise HostError(f"it does not speak version {_PROTOCOL} of the worker host's protocol")
-            self._adopt(hello)
+            await self._adopt(reader)
             self._writer = writer
             if self._epoch:
                 await self._say({"type": "acting"})  # before anything else is asked of it
@@ -160,7 +156,13 @@ class ProcessRuntime:
             return await asyncio.open_unix_connection(self._address.path, limit=_MAX_LINE)
         return await asyncio.open_connection(self._address.host, self._address.port, limit=_MAX_LINE)
 
-    def _adopt(self, hello: Mapping[str, Any]) -> None:
+    async def _adopt(self, reader: asyncio.StreamReader) -> None:
+        """Take over what the host has. Its greeting, which may be large, is gone when this returns."""
+        hello = await self._read(reader)
+        if hello is None:
+            raise HostError("it closed the connection at once")
+        if hello.get("type") != "hello" or hello.get("protocol") != _PROTOCOL:
+            raise HostError(f"it does not speak version {_PROTOCOL} of the worker host's protocol")
         replicas = [replica for fields in hello["replicas"] if (replica := _replica_from_json(fields)) is not None]
         self._fleet.replace({replica.id: replica for replica in replicas})
         _logger.info("adopted %d replicas of worker host %s", len(replicas), hello["host_id"])
@@ -250,7 +252,8 @@ def _replica_from_json(fields: Mapping[str, Any]) -> Replica | None:
         identity, address = fields["identity"], fields["address"]
         return Replica(
             id=fields["id"],
-            deployment=Deployment(identity["endpoint_id"], identity["entity"], identity["generation"]),
+            # Interned: the endpoint's config has the same strings.
+            deployment=Deployment(intern(identity["endpoint_id"]), intern(identity["entity"]), identity["generation"]),
             phase=Phase(fields["phase"]),
             address=Address(**address) if address else None,
             pid=fields["pid"],
