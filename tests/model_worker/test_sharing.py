@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -12,6 +13,12 @@ from typing import Any
 import psutil
 import pytest
 
+from model_worker.environments import BASE
+from model_worker.forks import ForkServer, Template
+from model_worker.pulse import Patience
+from model_worker.task import Limits, Task
+from model_worker.templates import Templates
+from model_worker.variables import fork_server_variables
 from tests.model_worker.hosting import Control, RunningHost, predict, wait_until
 from tests.model_worker.saved_models import SavedModels
 
@@ -99,3 +106,34 @@ def test_a_replica_can_be_stopped_while_its_model_is_loaded_for_all(control: Con
         control.stop("r")
         control.hear()
         control.until_gone("r")
+
+
+def test_a_template_that_nobody_uses_ends(models: SavedModels, tmp_path: Path) -> None:
+    """It is kept for a while for the next replica, then its process and its directory go; who comes later gets another."""
+
+    async def scenario() -> None:
+        patience = Patience()
+        server = ForkServer(BASE, fork_server_variables(os.environ), patience, log=tmp_path / "log", directory=tmp_path)
+        running = asyncio.create_task(server.run())
+        templates = Templates(tmp_path, 1, patience, idle=0.1)
+        task = Task("t/r", str(models("neighbours")), {}, str(tmp_path), Limits())
+
+        def directories() -> list[str]:
+            return [path.name for path in tmp_path.glob("template-*")]
+
+        with (tmp_path / "output").open("wb") as output:
+            async with templates.of(task, server, output.fileno()) as first:
+                assert isinstance(first, Template)
+                [process] = psutil.Process(server.pid).children()
+                assert directories() == ["template-1"]
+            async with templates.of(task, server, output.fileno()) as same:
+                assert same is first
+            await asyncio.to_thread(wait_until, lambda: not directories() and not process.is_running(), "it is gone")
+            async with templates.of(task, server, output.fileno()) as later:
+                assert isinstance(later, Template)
+                assert later is not first
+        await templates.close()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(scenario())
