@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -61,6 +62,10 @@ def _keep_no_traces() -> None:
     """
     with suppress(AttributeError):  # MLflow before 2.14
         mlflow.tracing.disable()
+        # Where nothing is traced, MLflow 3.17 holds this lock while it loads a model; one that loads others, as a bundle
+        # does, would wait for itself for ever.
+        if hasattr(mlflow.tracing.provider, "_trace_disabled_lock"):
+            mlflow.tracing.provider._trace_disabled_lock = threading.RLock()
 
 
 def fresh_randomness() -> None:

@@ -240,6 +240,14 @@ def test_every_flavour_serves(control: Control, models: SavedModels) -> None:
     assert json.loads(body)["choices"][0]["message"]["content"] == "HI"
 
 
+def test_a_model_may_load_other_models(control: Control, models: SavedModels) -> None:
+    """As bundles do, and agents; MLflow 3.17 would wait for itself."""
+    load = f"self.inner = mlflow.pyfunc.load_model({str(models('linear'))!r})"
+    nested = models.code("nested", "return self.inner.predict(model_input)", load)
+    [answer] = predict(control.ready("r", nested), {"dataframe_records": [{"a": 1.0, "b": 2.0}]})
+    assert round(answer, 6) == 4
+
+
 def test_a_command_that_cannot_be_obeyed_is_answered(control: Control) -> None:
     """Nonsense gets an error, and the connection stays usable."""
     control.say_raw(b"nonsense\n")
