@@ -19,6 +19,7 @@ NAMES = (
     "endpoints_scale",
     "throughput",
     "memory",
+    "bundle",
     "neighbours",
     "auth_overhead",
     "cold_start",
