@@ -61,7 +61,10 @@ def _find(
 
 def _printed(deps: Deps, endpoint: Endpoint, config: EndpointConfig, entity: ServedEntity, kind: LogKind) -> str:
     """The lines as they are at the runtime; as they were kept, where the runtime has none or does not answer."""
-    kept = deps.store.kept_log(endpoint.id, config.version, entity.name, kind)
+    # Of the active config nothing is kept: it has not failed, and its logs can be had without the database.
+    kept = (
+        deps.store.kept_log(endpoint.id, config.version, entity.name, kind) if config is not endpoint.active else None
+    )
     ids = replica_ids(endpoint.id, entity, deps.replicas_of(endpoint.id))
     try:
         return joined([(each, deps.logs(each, LINES, kind)) for each in ids]) or kept or ""
