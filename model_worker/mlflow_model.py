@@ -105,6 +105,7 @@ class MlflowModel:
         self._input_schema = model.metadata.get_input_schema()
         self._params_schema = model.metadata.get_params_schema()
         self._typed_by_hints = model.metadata._is_signature_from_type_hint()
+        self._is_responses_agent = (model.metadata.metadata or {}).get("task") == "agent/v1/responses"
 
     @property
     def version(self) -> str:
@@ -227,7 +228,11 @@ class MlflowModel:
             case Format.ARROW:
                 return _arrow_frame(payload.value), None
             case Format.UNWRAPPED:
-                data, params = scoring_server._split_data_and_params_for_llm_input(payload.value, self._params_schema)
+                message = payload.value
+                if self._is_responses_agent and isinstance(message.get("input"), str):
+                    # A text means this to OpenAI's API; MLflow's agents take messages alone.
+                    message = {**message, "input": [{"role": "user", "content": message["input"]}]}
+                data, params = scoring_server._split_data_and_params_for_llm_input(message, self._params_schema)
                 return data, params
             case _ if not self._typed_by_hints:
                 parsed = scoring_server.infer_and_parse_data({str(payload.format): payload.value}, self._input_schema)

@@ -50,11 +50,12 @@ def test_chat_piece_by_piece(client: OpenAI) -> None:
 
 
 def test_an_agent(client: OpenAI) -> None:
-    """A ResponsesAgent answers on `/responses`, at once and as events."""
-    assert client.responses.create(model="agent", input=QUESTION).output_text == "you said hello big world"
-    events = list(client.responses.create(model="agent", input=QUESTION, stream=True))
-    assert [event.delta for event in events if event.type == "response.output_text.delta"] == ["hello", "big", "world"]
-    assert events[-1].type == "response.output_item.done"
+    """A ResponsesAgent answers on `/responses`, at once and as events; a text is a message of the user's."""
+    for question in (QUESTION, "hello big world"):
+        assert client.responses.create(model="agent", input=question).output_text == "you said hello big world"
+        events = list(client.responses.create(model="agent", input=question, stream=True))
+        words = [event.delta for event in events if event.type == "response.output_text.delta"]
+        assert (words, events[-1].type) == (["hello", "big", "world"], "response.output_item.done")
 
 
 @pytest.mark.parametrize(("texts", "lengths"), [("abc", [3.0]), (["a", "bcd"], [1.0, 3.0])], ids=["one", "two"])
