@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from benchmarks import plot
-from benchmarks.chaos import exchange
+from benchmarks.chaos.client import exchange
 from benchmarks.context import Context
 from benchmarks.models import BODY, registered
 from benchmarks.report import Figure, Report, Table, percentile

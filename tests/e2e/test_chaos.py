@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos import chaos
+from benchmarks.chaos.ordeal import chaos
 from tests.e2e.wye import EXAMPLE
 
 
