@@ -14,7 +14,7 @@ from controlplane.clock import SystemClock
 from controlplane.commands.client import Client, Json
 from controlplane.commands.connection import recorded_registry
 from controlplane.commands.failures import Failure, Refused, UpdateFailed
-from controlplane.commands.output import write, write_json
+from controlplane.commands.output import write
 from controlplane.commands.session import Session, connected
 from controlplane.commands.view import endpoint_view
 from controlplane.commands.wait import Verdict, failure_message, progress, settle
@@ -54,10 +54,9 @@ def demo(session: Session, *, mlflow_uri: str | None, timeout: float) -> None:
     with _patiently(session.client, deadline) as client:
         _patiently(lambda: _create(client, deadline), deadline)
         answer = _patiently(lambda: _ask(client), deadline)
-    if session.as_json:
-        write_json(answer)
-    else:
-        write(f"{models.ENDPOINT} answers {json.dumps(models.EXAMPLE)} with {json.dumps(answer)}")
+    session.tell(
+        answer, lambda: write(f"{models.ENDPOINT} answers {json.dumps(models.EXAMPLE)} with {json.dumps(answer)}")
+    )
 
 
 def _create(client: Client, deadline: float) -> None:

@@ -170,10 +170,7 @@ def history(session: Session, name: str) -> None:
     """Show every config version there was, and what became of it."""
     with session.client() as client:
         body = client.history(name)
-    if session.as_json:
-        write_json(body)
-    else:
-        write_table(HISTORY, history_rows(body))
+    session.tell(body, lambda: write_table(HISTORY, history_rows(body)))
 
 
 @endpoints.command()
@@ -197,10 +194,7 @@ def cancel(session: Session, name: str) -> None:
     """Call off the update in progress; what served before goes on."""
     with session.client() as client:
         body = client.cancel(name)
-    if session.as_json:
-        write_json(body)
-    else:
-        write_table(STATUS, status_rows([endpoint_view(body)]))
+    session.tell(body, lambda: write_table(STATUS, status_rows([endpoint_view(body)])))
 
 
 @endpoints.command()
@@ -213,10 +207,7 @@ def delete(session: Session, name: str, yes: bool) -> None:
         if not yes:
             _confirm(name)
         body = client.delete(name)
-    if session.as_json:
-        write_json(body)
-    else:
-        write(f"Deleted {name}.")
+    session.tell(body, lambda: write(f"Deleted {name}."))
 
 
 def _confirm(name: str) -> None:

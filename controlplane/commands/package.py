@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -13,9 +12,10 @@ from typing import Any
 import click
 
 from controlplane.bundle.members import BundleError, members
-from controlplane.commands.failures import Failure
+from controlplane.commands.connection import recorded_registry
+from controlplane.commands.failures import Failure, Unreachable
 from controlplane.commands.output import clean, write, write_json
-from controlplane.commands.session import output_option
+from controlplane.commands.session import output_option, state_dir_option
 from controlplane.settings import Settings
 
 
@@ -31,16 +31,7 @@ from controlplane.settings import Settings
     help="Decides about a package on which the models do not agree; may be repeated.",
 )
 @click.option("--mlflow-uri", metavar="URI", help="The registry; that of the running Wye when not given.")
-@click.option(
-    "--state-dir",
-    envvar="WYE_STATE_DIR",
-    show_envvar=True,
-    default=".wye",
-    show_default=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="State directory of that Wye.",
-)
+@state_dir_option("State directory of that Wye.")
 @output_option
 def package(
     models: tuple[str, ...],
@@ -86,9 +77,10 @@ def _registry_of(state_dir: Path) -> str | None:
     """The registry of the Wye that runs on this state directory, unless the environment names one."""
     if os.environ.get("WYE_MLFLOW_URI") or os.environ.get("MLFLOW_TRACKING_URI"):
         return None
-    with contextlib.suppress(OSError, ValueError, LookupError):
-        return str(json.loads((state_dir / "wye.json").read_bytes())["mlflow_uri"])
-    return None
+    try:
+        return recorded_registry(state_dir) or None
+    except Unreachable:
+        return None
 
 
 def _asked(question: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import click
 
 from controlplane.commands.client import Client
 from controlplane.commands.connection import Connection, resolve
+from controlplane.commands.output import write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,13 @@ class Session:
         """A client for use in a `with` statement."""
         return Client(self.connection())
 
+    def tell(self, answer: Any, people: Callable[[], None]) -> None:
+        """Print the answer: as JSON where that was asked for, else in the way of `people`."""
+        if self.as_json:
+            write_json(answer)
+        else:
+            people()
+
 
 output_option = click.option(
     "-o",
@@ -42,14 +50,9 @@ output_option = click.option(
 )
 
 
-def connected(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the connection options and `-o`; it receives them as a Session, its first argument."""
-
-    @click.option("--url", envvar="WYE_URL", show_envvar=True, metavar="URL", help="Wye's public URL.")
-    @click.option(
-        "--token", envvar="WYE_TOKEN", show_envvar=True, metavar="TOKEN", help="The token to authenticate with."
-    )
-    @click.option(
+def state_dir_option(meaning: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command `--state-dir`, for what the help says."""
+    return click.option(
         "--state-dir",
         envvar="WYE_STATE_DIR",
         show_envvar=True,
@@ -57,8 +60,18 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
         show_default=True,
         metavar="DIR",
         type=click.Path(path_type=Path),
-        help="State directory of the `wye up` to talk to, when --url is not given.",
+        help=meaning,
     )
+
+
+def connected(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the connection options and `-o`; it receives them as a Session, its first argument."""
+
+    @click.option("--url", envvar="WYE_URL", show_envvar=True, metavar="URL", help="Wye's public URL.")
+    @click.option(
+        "--token", envvar="WYE_TOKEN", show_envvar=True, metavar="TOKEN", help="The token to authenticate with."
+    )
+    @state_dir_option("State directory of the `wye up` to talk to, when --url is not given.")
     @output_option
     @functools.wraps(command)
     def with_session(url: str | None, token: str | None, state_dir: Path, output: str, **arguments: Any) -> None:

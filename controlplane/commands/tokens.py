@@ -54,10 +54,7 @@ def create(session: Session, user: str | None, groups: tuple[str, ...], lifetime
         body["lifetime_seconds"] = lifetime
     with session.client() as client:
         made = client.create_token(body)
-    if session.as_json:
-        write_json(made)
-    else:
-        write(str(made["token_value"]))
+    session.tell(made, lambda: write(str(made["token_value"])))
 
 
 @tokens.command("list")
@@ -89,10 +86,7 @@ def list_tokens(session: Session, mine: bool) -> None:
 def admin(session: Session) -> None:
     """Print the admin's token, for those who may read Wye's state directory."""
     token = resolve(None, None, session.state_dir).token
-    if session.as_json:
-        write_json({"token_value": token})
-    else:
-        write(token)
+    session.tell({"token_value": token}, lambda: write(token))
 
 
 @tokens.command("revoke")
@@ -105,10 +99,7 @@ def revoke(session: Session, token_id: str) -> None:
     """
     with session.client() as client:
         answer = client.revoke_token(token_id)
-    if session.as_json:
-        write_json(answer)
-    else:
-        write(f"{token_id} is revoked; every Envoy refuses it.")
+    session.tell(answer, lambda: write(f"{token_id} is revoked; every Envoy refuses it."))
 
 
 def _day(milliseconds: int) -> str:
