@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from model_worker import codec
 from model_worker.codec import Format, InputError, OutputError
 from model_worker.columns import Column, Kind, Tensor
 from model_worker.open_inference import MEDIA_TYPE, decode, encode
@@ -203,6 +204,15 @@ def test_models_answer_as_ever_and_are_joined(servers: BothServers, model: str, 
     assert (answer.status_code, answer.content_type, answer.fast) == (200, JSON, True)
     assert answer.json()["model_name"] == "multi"
     assert [each["data"] for each in answer.json()["outputs"]] == [expected.json()["predictions"]]
+
+
+def test_a_large_request_is_read_elsewhere(servers: BothServers) -> None:
+    """Beside the connections' thread; an answer in Arrow is not this protocol's."""
+    rows = 10_000
+    message = {"inputs": [tensor(name, [rows, 1], "FP64", [1.5] * rows) for name in "ab"]}
+    [answer] = servers.ask_ours("linear", [json.dumps(message).encode()], MEDIA_TYPE, codec.ARROW_STREAM)
+    assert (answer.status_code, answer.content_type, answer.fast) == (200, JSON, False)
+    assert answer.json()["outputs"][0]["shape"] == [rows]
 
 
 @pytest.mark.parametrize(
