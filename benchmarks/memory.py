@@ -3,7 +3,8 @@
 Endpoints with one replica each of the same scikit-learn model are created one after the other; every replica answers
 some requests before it is measured. Memory is PSS: a page that several processes share counts for each in part. Start
 times are those of the API (POST to READY) and those of the worker host (STARTING to READY). Envoy's part is the p50 of
-one keep-alive connection through Envoy less that of one straight to the worker's Unix socket, taking turns.
+one keep-alive connection through Envoy less that of one straight to the worker's Unix socket, taking turns; an Envoy that
+does nothing but pass requests on, to the same socket, shows how much of it is any Envoy's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from benchmarks.client import Connection, settled
 from benchmarks.context import Context
 from benchmarks.load import take_turns
 from benchmarks.models import BODY, registered
+from benchmarks.plain_envoy import plain_envoy
 from benchmarks.programs import pss_mb, until
 from benchmarks.report import Figure, Report, Table, median, percentile
 from tests.e2e.wye import Wye, config
@@ -71,7 +73,7 @@ def run(context: Context) -> Report:
     report = Report("memory", "")
     try:
         last = _replicas(wye, report, 4 if context.quick else 12, context)
-        _envoy(wye, report, last, 5 if context.quick else 15)
+        _envoy(wye, report, last, context)
     finally:
         wye.stop()
     return report
@@ -127,24 +129,34 @@ def _replicas(wye: Wye, report: Report, count: int, context: Context) -> tuple[s
     return name, where
 
 
-def _envoy(wye: Wye, report: Report, last: tuple[str, Path], rounds: int) -> None:
+def _envoy(wye: Wye, report: Report, last: tuple[str, Path], context: Context) -> None:
+    rounds = 5 if context.quick else 15
     name, where = last
-    with Connection(wye.url, wye.token) as through, Connection(where) as straight:
-        contenders = {
-            "through Envoy": (
-                through,
-                through.prepare("POST", f"/serving-endpoints/{name}/invocations", BODY.encode()),
-            ),
-            "straight to the worker's socket": (straight, straight.prepare("POST", "/invocations", BODY.encode())),
+    ours, plain, straight = "through Envoy", "through a plain Envoy", "straight to the worker's socket"
+    with (
+        plain_envoy(where, context.folder) as url,
+        Connection(wye.url, wye.token) as by_wye,
+        Connection(url) as by_plain,
+        Connection(where) as by_socket,
+    ):
+        ways = {
+            ours: (by_wye, by_wye.prepare("POST", f"/serving-endpoints/{name}/invocations", BODY.encode())),
+            plain: (by_plain, by_plain.prepare("POST", "/invocations", BODY.encode())),
+            straight: (by_socket, by_socket.prepare("POST", "/invocations", BODY.encode())),
         }
-        found = take_turns(rounds, {name: lambda way=way: _latencies(*way) for name, way in contenders.items()})
+        found = take_turns(rounds, {name: lambda way=way: _latencies(*way) for name, way in ways.items()})
     p50 = {way: [percentile(each, 50) for each in runs] for way, runs in found.items()}
-    ways = list(contenders)
-    added = median([a - b for a, b in zip(p50[ways[0]], p50[ways[1]], strict=True)])
-    report.figures.append(Figure.at_most("added by Envoy at 1 connection, p50, token checked", added, 0.3, "ms"))
+
+    def added(way: str) -> float:
+        return median([a - b for a, b in zip(p50[way], p50[straight], strict=True)])
+
+    report.figures += [
+        Figure.at_most("added by Envoy at 1 connection, p50, token checked", added(ours), 0.3, "ms"),
+        Figure("added by an Envoy that only passes requests on, p50", added(plain), "ms"),
+    ]
     report.tables.append(
         Table(
-            f"Latency at 1 connection, median of {rounds} rounds of {len(found[ways[0]][0])}, ms",
+            f"Latency at 1 connection, median of {rounds} rounds of {len(found[ours][0])}, ms",
             ("Way", "p50", "p99"),
             [[way, median(p50[way]), median([percentile(each, 99) for each in found[way]])] for way in ways],
         )
