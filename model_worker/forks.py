@@ -238,6 +238,8 @@ class ForkServer(Forks):
             ours.close()
             self._pid = None
             if process.returncode is None:
+                if not self._up.is_set():  # while it imports it hears nothing, and it has forked nobody
+                    process.kill()
                 await _end(process)
         was_ready = self._up.is_set()
         self._last_failure = f"the fork server {_how(process.returncode)}: {self._last_line()}".removesuffix(": ")

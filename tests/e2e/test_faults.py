@@ -7,16 +7,32 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.e2e.load import Load
 from tests.e2e.wye import EXAMPLE, Wye, alive, config, until
 
 BODY = json.dumps(EXAMPLE).encode()
+
+
+@pytest.fixture(scope="module")
+def shaken(registry: str, short_dir: Path) -> Iterator[Wye]:
+    """A Wye whose programs die one after another, and come back; each test removes its endpoints."""
+    running = Wye(short_dir / "shaken", registry=registry, WYE_SCALE_TO_ZERO_AFTER="2", WYE_HANG_AFTER="6")
+    yield running
+    assert running.stop() == 0
+
+
+def scaled_to_zero(body: dict[str, Any]) -> dict[str, Any]:
+    """A config whose entities may sleep."""
+    for entity in body["served_entities"]:
+        entity["scale_to_zero_enabled"] = True
+    return body
 
 
 def load(wye: Wye, name: str, connections: int = 6) -> Load:
@@ -37,9 +53,9 @@ def envoys(wye: Wye) -> list[dict[str, Any]]:
     return [envoy for envoy in wye.client.get("/api/2.0/wye/status").json()["envoys"] if envoy["connected"]]
 
 
-def test_the_death_of_the_control_plane_is_not_noticed(start: Callable[..., Wye]) -> None:
+def test_the_death_of_the_control_plane_is_not_noticed(shaken: Wye) -> None:
     """Kill -9 under load: no failed request; the new one adopts the same replicas and sends Envoy nothing it has."""
-    wye = start()
+    wye = shaken
     wye.create("ep", config({"a": 50, "b": 50}, a="linear/1", b="other/1"))
     before = wye.replicas()
     under_load = load(wye, "ep")
@@ -63,15 +79,16 @@ def test_the_death_of_the_control_plane_is_not_noticed(start: Callable[..., Wye]
     updated = wye.update("ep", config({"a": 0, "b": 100}, a="linear/1", b="other/1"))
     assert updated["state"]["config_update"] == "NOT_UPDATING"
     assert wye.value("ep") == 210.0
+    wye.remove("ep")
 
 
-def test_a_killed_replica_takes_only_its_own_requests_along(start: Callable[..., Wye]) -> None:
+def test_a_killed_replica_takes_only_its_own_requests_along(shaken: Wye) -> None:
     """At most the requests in that process fail; the replacement answers within 2 s."""
-    wye = start()
-    wye.create("ep", config({"m": 100}, m="linear/1"))
-    ((replica, pid),) = wye.replicas().items()
+    wye = shaken
+    wye.create("bereft", config({"m": 100}, m="linear/1"))
+    ((replica, pid),) = wye.replicas("bereft").items()
     connections = 6
-    under_load = load(wye, "ep", connections)
+    under_load = load(wye, "bereft", connections)
     took = 0.0
 
     async def run() -> None:
@@ -87,20 +104,19 @@ def test_a_killed_replica_takes_only_its_own_requests_along(start: Callable[...,
     asyncio.run(run())
     assert len(under_load.tally.failures) <= connections, under_load.tally.failures
     assert took < 2.0
+    wye.remove("bereft")
 
 
-def test_the_end_of_the_worker_host_is_not_noticed(start: Callable[..., Wye]) -> None:
+def test_the_end_of_the_worker_host_is_not_noticed(shaken: Wye) -> None:
     """Kill -9 and SIGSTOP under load: no failed request, the next host takes over the same processes, and updates go on.
 
     Who asks meanwhile for an entity that sleeps waits, and is answered when there is a host again.
     """
-    wye = start(WYE_SCALE_TO_ZERO_AFTER="2", WYE_HANG_AFTER="4")
-    wye.create("ep", config({"a": 50, "b": 50}, a="linear/1", b="other/1"))
-    sleepy = config({"m": 100}, m="linear/1")
-    sleepy["served_entities"][0]["scale_to_zero_enabled"] = True
-    wye.create("sleepy", sleepy)
-    before = wye.replicas("ep")
-    under_load = load(wye, "ep")
+    wye = shaken
+    wye.create("hosted", config({"a": 50, "b": 50}, a="linear/1", b="other/1"))
+    wye.create("sleepy", scaled_to_zero(config({"m": 100}, m="linear/1")))
+    before = wye.replicas("hosted")
+    under_load = load(wye, "hosted")
     wakes = load(wye, "sleepy", connections=20)
 
     def taken_over(former: int) -> bool:
@@ -123,70 +139,74 @@ def test_the_end_of_the_worker_host_is_not_noticed(start: Callable[..., Wye]) ->
     assert under_load.tally.failures == []
     assert wakes.tally.failures == []
     assert wakes.tally.answered == 40
-    assert wye.replicas("ep") == before
+    assert wye.replicas("hosted") == before
     (one, *_) = before.items()
     os.kill(one[1], signal.SIGKILL)  # the new host notices it as the old one would have
-    until(lambda: wye.replicas("ep").get(one[0], one[1]) != one[1], 60)
-    assert wye.update("ep", config({"m": 100}, m="linear/2"))["state"]["config_update"] == "NOT_UPDATING"
-    assert wye.value("ep") == 42.0
+    until(lambda: wye.replicas("hosted").get(one[0], one[1]) != one[1], 60)
+    assert wye.update("hosted", config({"m": 100}, m="linear/2"))["state"]["config_update"] == "NOT_UPDATING"
+    assert wye.value("hosted") == 42.0
+    wye.remove("hosted")
+    wye.remove("sleepy")
 
 
-def test_a_killed_envoy_is_back_and_configured(start: Callable[..., Wye]) -> None:
+def test_a_killed_envoy_is_back_and_configured(shaken: Wye) -> None:
     """Kill -9 of Envoy: it is restarted, gets its configuration, and serves again within 3 s."""
-    wye = start()
-    wye.create("ep", config({"m": 100}, m="linear/1"))
+    wye = shaken
+    wye.create("entered", config({"m": 100}, m="linear/1"))
     wye.kill("envoy")
     began = time.monotonic()
 
     def serves() -> bool:
         try:
-            return wye.predict("ep").status_code == 200
+            return wye.predict("entered").status_code == 200
         except httpx.HTTPError:
             return False
 
     until(serves, 30)
     assert time.monotonic() - began < 3.0
-    assert wye.update("ep", config({"m": 100}, m="linear/2"))["state"]["config_update"] == "NOT_UPDATING"
+    assert wye.update("entered", config({"m": 100}, m="linear/2"))["state"]["config_update"] == "NOT_UPDATING"
+    wye.remove("entered")
 
 
-def test_after_kill_nine_of_everything_a_new_start_restores_every_endpoint(start: Callable[..., Wye]) -> None:
-    """As after a power cut: the next `wye up` on the state directory serves what was served, and leaves no orphan."""
-    wye = start()
+def test_what_was_killed_is_restored_by_the_next_start(start: Callable[..., Wye]) -> None:
+    """`wye up` itself killed: its programs serve on, and the next start ends them and serves the same endpoints.
+
+    Everything killed, as by a power cut: the next start serves what was served. What slept sleeps, and answers.
+    """
+    wye = start(WYE_SCALE_TO_ZERO_AFTER="600")
     wye.create("ep", config({"a": 50, "b": 50}, a="linear/1", b="other/1"))
-    token, everything = wye.token, wye.processes()
-    for process in everything:
-        process.kill()
-    wye.process.wait(10)
-
-    again = start()
-    assert again.token == token
-    endpoint = until(lambda: (e := again.get("ep"))["state"]["ready"] == "READY" and e, 60)
-    assert endpoint["config"]["config_version"] == 1
-    assert again.value("ep", "b") == 210.0
-
-
-def test_a_killed_launcher_leaves_a_state_that_the_next_start_takes_over(start: Callable[..., Wye]) -> None:
-    """`wye up` itself killed: its programs serve on, and the next start ends them and serves the same endpoints."""
-    wye = start()
-    wye.create("ep", config({"m": 100}, m="linear/1"))
+    wye.create("sleepy", scaled_to_zero(config({"m": 100}, m="linear/1")))
+    token = wye.token
     wye.process.kill()
     wye.process.wait(10)
     assert wye.predict("ep").status_code == 200
     orphans = wye.processes()
 
-    again = start()
+    again = start(WYE_SCALE_TO_ZERO_AFTER="600")
     until(lambda: again.get("ep")["state"]["ready"] == "READY", 60)
-    assert again.value("ep") == 21.0
+    assert again.value("ep", "a") == 21.0
     assert not any(map(alive, orphans))
+    for process in again.processes():
+        process.kill()
+    again.process.wait(10)
+
+    third = start(WYE_SCALE_TO_ZERO_AFTER="600")
+    assert third.token == token
+    endpoint = until(lambda: (e := third.get("ep"))["state"]["ready"] == "READY" and e, 60)
+    assert endpoint["config"]["config_version"] == 1
+    assert third.value("ep", "b") == 210.0
+    until(lambda: third.get("sleepy")["state"]["ready"] == "READY", 60)
+    assert third.replicas("sleepy") == {}
+    assert third.value("sleepy") == 21.0
 
 
-def test_a_deleted_endpoint_leaves_nothing_running(start: Callable[..., Wye]) -> None:
+def test_a_deleted_endpoint_leaves_nothing_running(shaken: Wye) -> None:
     """Deletion answers at once, the path is a 404, and the replicas' processes end; also in the midst of an update."""
-    wye = start()
-    wye.create("ep", config({"m": 100}, m="linear/1"))
-    wye.client.put("/api/2.0/serving-endpoints/ep/config", json=config({"m": 100}, m="linear/2"))
-    assert wye.client.delete("/api/2.0/serving-endpoints/ep").json() == {}
-    until(lambda: wye.predict("ep").status_code == 404)
+    wye = shaken
+    wye.create("deleted", config({"m": 100}, m="linear/1"))
+    wye.client.put("/api/2.0/serving-endpoints/deleted/config", json=config({"m": 100}, m="linear/2"))
+    assert wye.client.delete("/api/2.0/serving-endpoints/deleted").json() == {}
+    until(lambda: wye.predict("deleted").status_code == 404)
     until(lambda: wye.client.get("/api/2.0/wye/status").json()["replicas"] == [], 30)
 
 

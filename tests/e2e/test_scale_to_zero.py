@@ -67,15 +67,3 @@ def test_a_hundred_first_requests_start_one_replica_and_are_all_answered(wye: Wy
         if r["endpoint_id"] == wye.get("crowd")["id"]
     ]
     assert replica["attempt"] == 2
-
-
-def test_after_a_power_cut_sleepers_sleep_and_answer(start: Callable[..., Wye]) -> None:
-    """Restored endpoints that nobody asks for cost no process, and any of them answers."""
-    wye = start(WYE_SCALE_TO_ZERO_AFTER="600")
-    wye.create("ep", sleepy({"m": 100}, m="linear/1"))
-    for process in wye.processes():
-        process.kill()
-    wye.process.wait(10)
-    again = start(WYE_SCALE_TO_ZERO_AFTER="600")
-    until(asleep(again, "ep", "m"), 60)
-    assert again.value("ep") == 21.0

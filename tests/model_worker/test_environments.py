@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,12 +76,14 @@ def test_a_need_that_nobody_can_meet_is_told_in_the_resolvers_words(control: Con
 
 
 def test_a_replica_can_be_stopped_while_its_environment_is_built(control: Control, models: SavedModels) -> None:
-    """The stop does not wait for uv."""
-    control.start("r", model(models, "needs_time", "six==1.15.0"))
-    while not any(message.startswith("Environment ") for message in control.messages):
-        control.hear()
-    control.stop("r", grace=1000)
-    control.until_gone("r")
+    """The stop does not wait for uv, which waits for a package that never comes."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        wheel = f"http://127.0.0.1:{silent.getsockname()[1]}/six-1.15.0-py2.py3-none-any.whl"
+        control.start("r", model(models, "needs_time", f"six @ {wheel}"))
+        while not any(message.startswith("Environment ") for message in control.messages):
+            control.hear()
+        control.stop("r", grace=1000)
+        control.until_gone("r")
 
 
 def fail(model: Path, mode: Mode = Mode.AUTO, directory: Path | None = None, **variables: str) -> EnvironmentFailure:
