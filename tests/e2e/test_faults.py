@@ -127,7 +127,7 @@ def test_the_end_of_the_worker_host_is_not_noticed(shaken: Wye) -> None:
         async with under_load.running():
             await under_load.answers(100)
             for number in (signal.SIGKILL, signal.SIGSTOP):
-                await asyncio.to_thread(until, lambda: wye.replicas("sleepy") == {}, 60)
+                await asyncio.to_thread(until, lambda: wye.sleeps("sleepy"), 60)
                 pid = wye.pid("worker_host")
                 os.kill(pid, number)
                 await wakes.requests(20)
@@ -196,7 +196,7 @@ def test_what_was_killed_is_restored_by_the_next_start(start: Callable[..., Wye]
     assert endpoint["config"]["config_version"] == 1
     assert third.value("ep", "b") == 210.0
     until(lambda: third.get("sleepy")["state"]["ready"] == "READY", 60)
-    assert third.replicas("sleepy") == {}
+    assert third.sleeps("sleepy")
     assert third.value("sleepy") == 21.0
 
 

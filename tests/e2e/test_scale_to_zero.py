@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -35,16 +35,11 @@ def phases(wye: Wye, name: str) -> dict[str, str]:
     return {each["served_entity"]: each["phase"] for each in replicas if each["endpoint_id"] == endpoint_id}
 
 
-def asleep(wye: Wye, name: str, *entities: str) -> Callable[[], bool]:
-    """True when these entities of the endpoint sleep."""
-    return lambda: all(phases(wye, name).get(entity) == "ASLEEP" for entity in entities)
-
-
 def test_an_idle_entity_has_no_process_and_the_next_request_is_answered(wye: Wye) -> None:
     """It sleeps after the idle time, says so, stays READY, and only the entity that is asked for wakes."""
     wye.create("naps", sleepy({"a": 100, "b": 0}, a="linear/1", b="other/1"))
     pids = set(wye.replicas().values())
-    until(asleep(wye, "naps", "a", "b"), 30)
+    until(lambda: wye.sleeps("naps"), 30)
     until(lambda: not any(map(psutil.pid_exists, pids)), 10)
     endpoint = wye.get("naps")
     assert endpoint["state"]["ready"] == "READY"
@@ -57,7 +52,7 @@ def test_an_idle_entity_has_no_process_and_the_next_request_is_answered(wye: Wye
 def test_a_hundred_first_requests_start_one_replica_and_are_all_answered(wye: Wye) -> None:
     """Nothing is refused and nothing is lost while the replica starts."""
     wye.create("crowd", sleepy({"m": 100}, m="linear/1"))
-    until(asleep(wye, "crowd", "m"), 30)
+    until(lambda: wye.sleeps("crowd"), 30)
     with ThreadPoolExecutor(100) as clients:
         answers = list(clients.map(lambda _: wye.predict("crowd"), range(100)))
     assert {answer.status_code for answer in answers} == {200}, [a.text for a in answers if a.status_code != 200][:2]

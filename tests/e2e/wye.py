@@ -168,6 +168,13 @@ class Wye:
             if r["phase"] == "READY" and mine in {"", r["endpoint_id"]}
         }
 
+    def sleeps(self, name: str, *entities: str) -> bool:
+        """Whether these served entities of an endpoint, or all, sleep, and the processes that they had are gone."""
+        mine = self.get(name)["id"]
+        found = [r for r in self.client.get("/api/2.0/wye/status").json()["replicas"] if r["endpoint_id"] == mine]
+        wanted = [r for r in found if not entities or r["served_entity"] in entities]
+        return bool(wanted) and all(r["phase"] == "ASLEEP" and r["pid"] is None for r in wanted)
+
     def stop(self, signum: int = signal.SIGTERM) -> int:
         """Stop it as a user would; returns the exit code. Fails if anything is left running."""
         running = self.processes()
