@@ -138,6 +138,7 @@ async def _serve(
     improving = asyncio.create_task(_improve(service, model, wish, task), name="fast path")
     await asked_to_end.wait()
     improving.cancel()
+    server.say_farewell()
     await _accept_the_queued(listener)
     await server.finish()
     if traces is not None:

@@ -32,12 +32,19 @@ class Server:
         self._server = await loop.create_server(lambda: Connection(self._shared), sock=listener, backlog=backlog)
         self._sweep = loop.call_later(1.0, self._look_at_clocks)
 
+    def say_farewell(self) -> None:
+        """Accept who comes, but let each connection's next answer be its last: nobody may ask again just as it is closed."""
+        self._shared.finishing = True
+
     async def finish(self) -> None:
         """Accept no more, answer what has come or is coming, close every connection."""
         shared = self._shared
         shared.finishing = True
         if self._server is not None:
             self._server.close()
+            # Who was accepted in this turn of the loop is known in the next.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
         for connection in list(shared.connections):
             connection.finish()
         if shared.connections:
