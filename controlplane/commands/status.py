@@ -27,6 +27,7 @@ from controlplane.commands.view import (
 )
 
 NOTHING = "There are no endpoints."
+HOST_AWAY = "The worker host is out of reach: what runs serves on, and nothing new starts until it is back."
 #: Up to so many endpoints, what a list leaves out (the API may leave out weights and states) is asked for one by one.
 DETAILED = 200
 
@@ -61,7 +62,7 @@ def status(session: Session, name: str | None, watch: bool, interval: float) -> 
         with session.client() as client:
             _show(session, _ask(client, name), name)
             if name is None and not session.as_json:
-                _show_who_acts(client)
+                _show_programs(client)
         return
     try:
         _watch(session, name, lambda: time.sleep(interval))
@@ -135,12 +136,15 @@ def _show(session: Session, answer: Json, name: str | None) -> None:
         click.echo(NOTHING, err=True)
 
 
-def _show_who_acts(client: Client) -> None:
-    """A line for people where there is a choice: which of several control planes acts."""
+def _show_programs(client: Client) -> None:
+    """What people should know of Wye's programs: that the worker host is away; which of several control planes acts."""
     try:
-        planes = client.status().get("control_planes")
+        status = client.status()
     except Failure:
         return  # not for everybody's eyes, or an older release
+    host, planes = status.get("worker_host"), status.get("control_planes")
+    if isinstance(host, dict) and host.get("connected") is False:
+        click.echo(HOST_AWAY, err=True)
     if isinstance(planes, list) and len(planes) > 1:
         told = (f"{each['name']} {'acts' if each['acts'] else 'stands by'}" for each in planes)
         click.echo(clean(f"Control planes: {', '.join(told)}"), err=True)

@@ -31,6 +31,14 @@ def test_one_row_for_each_entity(run, server):
     ]
 
 
+def test_a_worker_host_that_is_away_is_told(run, server, answers):
+    """Beside the table, for people; who may not ask, and who asks for JSON, is told nothing of it."""
+    away = json.dumps({"worker_host": {"connected": False}}).encode()
+    server.script("GET", "/api/2.0/wye/status", answers.Answer(body=away))
+    assert run("status").stderr.startswith("The worker host is out of reach")
+    assert run("status", "-o", "json").stderr == ""
+
+
 def test_one_endpoint(run, server):
     """A name asks for that endpoint alone."""
     server.add("other", [{"name": "m", "entity_name": "n", "entity_version": "2"}])
