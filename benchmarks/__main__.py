@@ -18,6 +18,7 @@ NAMES = (
     "lossless",
     "endpoints_scale",
     "throughput",
+    "instructions",
     "memory",
     "bundle",
     "neighbours",

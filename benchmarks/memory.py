@@ -134,7 +134,7 @@ def _envoy(wye: Wye, report: Report, last: tuple[str, Path], context: Context) -
     name, where = last
     ours, plain, straight = "through Envoy", "through a plain Envoy", "straight to the worker's socket"
     with (
-        plain_envoy(where, context.folder) as url,
+        plain_envoy(where, context.folder) as (url, _),
         Connection(wye.url, wye.token) as by_wye,
         Connection(url) as by_plain,
         Connection(where) as by_socket,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.client import Connection
-from benchmarks.programs import running, until
+from benchmarks.programs import Program, running, until
 from controlplane.up.preflight import find_envoy
 
 _HTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -18,21 +18,35 @@ _ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 
 
 @contextmanager
-def plain_envoy(upstream: Path, folder: Path) -> Iterator[str]:
-    """Its URL; `/invocations` there is `/invocations` of the replica that listens at `upstream`."""
+def plain_envoy(upstream: Path, folder: Path, under: Sequence[str] = ()) -> Iterator[tuple[str, Program]]:
+    """Its URL and process; `/invocations` there is `/invocations` of the replica that listens at `upstream`.
+
+    `under` is a command that Envoy is run under, such as Valgrind's. Envoy has one worker thread.
+    """
     port = _free_port()
     written = folder / "plain-envoy.json"  # JSON is YAML
     written.write_text(json.dumps(_config(port, upstream)))
-    command = [find_envoy(), "-c", str(written), "--log-level", "warning", "--disable-hot-restart"]
+    command = [
+        *under,
+        find_envoy(),
+        "--concurrency",
+        "1",
+        "-c",
+        str(written),
+        "--log-level",
+        "warning",
+        "--disable-hot-restart",
+    ]
     url = f"http://127.0.0.1:{port}"
-    with running(command, folder / "plain-envoy.log"):
+    with running(command, folder / "plain-envoy.log") as program:
 
         def answers() -> bool:
+            program.check()
             with Connection(url) as client:
                 return client.get("/ping").status == 200
 
         until(answers, 30, "the plain Envoy answers")
-        yield url
+        yield url, program
 
 
 def _config(port: int, upstream: Path) -> dict[str, Any]:

@@ -46,7 +46,9 @@ class Plane:
         self.settings = replace(settings, port=free_port(settings))
         self.token = keys.load_or_make(folder / "keys").admin_token
         self.url = f"http://127.0.0.1:{self.settings.port}"
-        self._upstream = self.settings.run_dir / "upstream.sock"
+        #: The command that Envoy is run under, such as Valgrind's; none.
+        self.under: list[str] = []
+        self.upstream_socket = self.settings.run_dir / "upstream.sock"
         self._hello = self.settings.run_dir / "hello.json"
         self._programs = ExitStack()
         self._restarts = 0
@@ -54,7 +56,7 @@ class Plane:
 
     def _fill(self) -> None:
         filled = [_endpoint(number, name) for number, name in enumerate(self.names)]
-        self._hello.write_text(json.dumps(fake_host.hello(filled, self._upstream)))
+        self._hello.write_text(json.dumps(fake_host.hello(filled, self.upstream_socket)))
         rows = [{"id": e.id, "name": e.name, "revision": e.revision, "document": encode_endpoint(e)} for e in filled]
         versions = [
             {"endpoint_id": e.id, "version": e.active.version, "document": encode_config(e.active)}
@@ -69,13 +71,13 @@ class Plane:
 
     def __enter__(self) -> Self:
         host = self.settings.worker_host_address.removeprefix("unix:")
-        self.upstream = self._run("upstream", "-m", "benchmarks.upstream", str(self._upstream))
-        self._run("host", "-m", "benchmarks.fake_host", host, str(self._hello), str(self._upstream))
-        until(lambda: self._upstream.exists() and Path(host).exists(), 30, "upstream and worker host listen")
+        self.upstream = self._run("upstream", "-m", "benchmarks.upstream", str(self.upstream_socket))
+        self._run("host", "-m", "benchmarks.fake_host", host, str(self._hello), str(self.upstream_socket))
+        until(lambda: self.upstream_socket.exists() and Path(host).exists(), 30, "upstream and worker host listen")
         self.start_control_plane()
         self.until_api_answers()
         self.envoy = Program(
-            envoy.command(find_envoy(), self.settings, envoy.write_bootstrap(self.settings)),
+            [*self.under, *envoy.command(find_envoy(), self.settings, envoy.write_bootstrap(self.settings))],
             self.settings.log_dir / "envoy.log",
         )
         self._programs.callback(self.envoy.stop)
