@@ -156,7 +156,8 @@ def decode_json(body: bytes) -> Payload:
         return Payload(Format.UNWRAPPED, message, stream=stream)
     present = [key for key in message if key in _BY_KEY]
     if len(present) != 1:
-        found = f"it has {' and '.join(present)}" if present else f"its keys are {sorted(message)[:10]}"
+        both = " and ".join(known for known in JSON_FORMATS if known in message)
+        found = f"it has {both}" if both else f"its keys are {sorted(message)[:10]}"
         raise InputError(f"{found}: {_WANTED}")
     return Payload(_BY_KEY[present[0]], message[present[0]], message.get("params"), stream)
 
