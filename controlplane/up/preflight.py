@@ -31,6 +31,15 @@ class AwayError(CannotStartError):
     """What is needed may well be there later."""
 
 
+def _see_private(run_dir: Path) -> None:
+    """Refuse a directory for sockets that others can write to: where it is in /tmp, anybody may have made it before us."""
+    made = run_dir.stat()
+    if made.st_uid != os.geteuid() or made.st_mode & 0o022:
+        raise CannotStartError(
+            f"The directory {run_dir}, where sockets are to be, can be written by others; remove it, or choose a shorter --state-dir."
+        )
+
+
 def hold_state_dir(settings: Settings) -> IO[str]:
     """Make the state directory and take its lock, which lasts as long as the returned file is open."""
     directory = settings.state_dir
@@ -39,6 +48,7 @@ def hold_state_dir(settings: Settings) -> IO[str]:
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
+        _see_private(settings.run_dir)
         lock = (directory / "lock").open("a+")
     except OSError as error:
         raise CannotStartError(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -314,6 +315,8 @@ class Stack:
                 await self._kept[name].stop(self._hurry)
         for left in (self._wye_json, self._pids_file, *self._settings.run_dir.glob("*.sock")):
             left.unlink(missing_ok=True)
+        if not self._settings.run_dir.is_relative_to(self._settings.state_dir):
+            shutil.rmtree(self._settings.run_dir, ignore_errors=True)  # else it would be litter in /tmp
 
     def _still_in_hand(self, requests: int) -> None:
         if self._console.is_terminal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -30,7 +31,10 @@ def test_the_entry_point_fills_in_the_bootstrap_as_wye_up_does(tmp_path: Path, x
     """The same file and the same addresses give Envoy the same bootstrap."""
     settings = Settings.read({"WYE_CONTROL_PLANES": xds}, state_dir=tmp_path)
     settings.run_dir.mkdir()
-    theirs = yaml.safe_load(envoy.write_bootstrap(settings).read_text())
+    try:
+        theirs = yaml.safe_load(envoy.write_bootstrap(settings).read_text())
+    finally:
+        shutil.rmtree(settings.run_dir)  # may be in /tmp, where sockets' paths are short
     binary = tmp_path / "envoy"
     binary.write_text("#!/bin/sh\nprintf '%s' \"$2\"\n")
     binary.chmod(0o755)
