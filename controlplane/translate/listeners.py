@@ -50,8 +50,8 @@ def _http_connection_manager(gateway: Gateway) -> HttpConnectionManager:
             *openai.filters(gateway),  # which endpoint it is for, where the path does not say so
             *permissions.filters(gateway),  # what they may
             *limits.filters(gateway),  # how much of it; what was refused before does not count
-            # Without `x-envoy-…` headers, which nobody reads: 2 % of Envoy's instructions for a request.
-            HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router(suppress_envoy_headers=True))),
+            # With its `x-envoy-…` headers: the access log and traces tell the path that was asked for by one of them.
+            HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router())),
         ],
         common_http_protocol_options=HttpProtocolOptions(idle_timeout=seconds(3600)),
         # The route's own timeout ends a request; this one only ends streams on which nothing moves.
