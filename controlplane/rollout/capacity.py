@@ -5,8 +5,9 @@ Replicas that run are never given up for lack of room: what counts is whether th
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from controlplane.domain import Deployment, Machine
 
@@ -32,25 +33,39 @@ class Room:
     why: str
 
 
-@dataclass(slots=True)
 class Claims:
-    """Memory that entities have been granted and that no measurement shows yet, so that it is not granted twice."""
+    """Memory that entities have been granted and that no measurement shows yet, so that it is not granted twice.
 
-    _claims: dict[Deployment, tuple[int, float]] = field(default_factory=dict)
+    To claim and to ask takes no longer with ten thousand entities than with one.
+    """
+
+    def __init__(self) -> None:
+        #: What each has claimed and when, oldest first; long enough not to take the same claim for a new one.
+        self._claims: OrderedDict[Deployment, tuple[int, float]] = OrderedDict()
+        #: Those of them that are not seen in what is free yet, oldest first, and their sum.
+        self._unseen: OrderedDict[Deployment, int] = OrderedDict()
+        self._sum = 0
 
     def claim(self, where: Deployment, replicas: int, machine: Machine, running: Collection[str], now: float) -> None:
-        """The entity is to have so many replicas; those that are measured need nothing."""
+        """The entity is to have so many replicas; those that are measured need nothing. Calls come in the order of `now`."""
         measured = _measured(machine, running)
         need = max(0, replicas - len(measured)) * max(measured, default=_UNKNOWN)
-        if not need:
-            self._claims.pop(where, None)
-        elif need != self._claims.get(where, (0, 0.0))[0]:
+        if need == self._claims.get(where, (0, 0.0))[0]:
+            return
+        self._claims.pop(where, None)
+        self._sum -= self._unseen.pop(where, 0)
+        if need:
             self._claims[where] = (need, now)
+            self._unseen[where] = need
+            self._sum += need
 
     def of_others(self, where: Deployment, now: float) -> int:
         """Bytes that others have claimed lately."""
-        self._claims = {each: claim for each, claim in self._claims.items() if now - claim[1] < _FORGOTTEN}
-        return sum(need for each, (need, at) in self._claims.items() if each != where and now - at < _CLAIM)
+        while self._unseen and now - self._claims[next(iter(self._unseen))][1] >= _CLAIM:
+            self._sum -= self._unseen.popitem(last=False)[1]
+        while self._claims and now - next(iter(self._claims.values()))[1] >= _FORGOTTEN:
+            self._claims.popitem(last=False)
+        return self._sum - self._unseen.get(where, 0)
 
 
 def room(machine: Machine, running: Collection[str], per_processor: int, claimed: int = 0) -> Room:

@@ -71,3 +71,19 @@ def test_what_starts_at_once_is_weighed_together() -> None:
     assert claims.of_others(two, 36.0) == 0
     claims.claim(one, 1, before, ["a"], 37.0)
     assert claims.of_others(two, 37.0) == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.sampled_from([0.0, 1.0, 29.0, 31.0, 3600.0]))))
+def test_claims_add_up(steps: list[tuple[str, int, float]]) -> None:
+    """Whatever is claimed when: others have claimed the sum of what was new less than 30 s ago; an hour later it is new again."""
+    claims, now, empty = Claims(), 0.0, machine(3 * GB)
+    plain: dict[str, tuple[int, float]] = {}
+    for name, replicas, pause in steps:
+        now += pause
+        plain = {each: (need, at) for each, (need, at) in plain.items() if now - at < 3600}
+        for other in "abc":
+            expected = sum(need for each, (need, at) in plain.items() if each != other and now - at < 30)
+            assert claims.of_others(Deployment("e", other, 1), now) == expected
+        claims.claim(Deployment("e", name, 1), replicas, empty, [], now)
+        if plain.get(name, (0, 0.0))[0] != replicas * 128 * MB:
+            plain[name] = (replicas * 128 * MB, now)
