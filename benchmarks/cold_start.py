@@ -3,7 +3,7 @@
 Endpoints that may scale to zero are left alone until their replicas sleep; then one request is sent to each on a connection
 that is open already, and timed to the first byte of its answer. A replica that is awake is asked in the same way, for
 comparison. Once with models that run in Wye's own Python environment, once with models that have one of their own, built
-before (and, in the end, imported anew, because its fork server ends when nobody has used it for a minute). Then a hundred clients ask a sleeping endpoint at the same time.
+before. Then a hundred clients ask a sleeping endpoint at the same time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import psutil
 
 from benchmarks.client import Connection
 from benchmarks.context import Context
@@ -69,11 +68,6 @@ def run(context: Context) -> Report:
                     ),
                 ]
             else:
-                _until_asleep(wye, len(names))
-                _until_forgotten(wye)
-                (first,), wrong = _crowd(wye, names[0], 1)
-                failed += wrong
-                rows.append(["one that was imported anew", "wakes", 1, *([first] * 4)])
                 report.figures += [
                     Figure("the same with an environment of its own, p50", percentile(cold, 50) / 1e3, "s"),
                     Figure("the same with an environment of its own, p99", percentile(cold, 99) / 1e3, "s"),
@@ -141,12 +135,6 @@ def _crowd(wye: Wye, name: str, count: int) -> tuple[list[float], int]:
     for client in clients:
         client.__exit__(None, None, None)
     return [took for took, _ in found], sum(not good for _, good in found)
-
-
-def _until_forgotten(wye: Wye) -> None:
-    """The fork server of an environment that nobody uses ends after a minute; that of Wye's own stays."""
-    host = psutil.Process(wye.pid("worker_host"))
-    until(lambda: len(host.children()) == 1, 120, "the environment's fork server ends", pause=0.5)
 
 
 def _until_asleep(wye: Wye, count: int) -> None:
