@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 
 from model_worker import protocol
@@ -71,7 +71,7 @@ class Host:
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._peers = Peers(options.listen, self._greeting, self.obey)
         self._measured = Measured()
-        self._succession = Succession(options, self._adopt, self._for_the_record)
+        self._succession = Succession(options, self._adopt)
         self._logs = {kind: Logs(options.log_dir / folder) for kind, folder in (("output", "."), ("build", "build"))}
         self._directory = options.log_dir / "work" / self._id[:8]
         self._forks = ForkServers(
@@ -155,7 +155,9 @@ class Host:
             except ListenerError as error:
                 _logger.warning("replica %s: %s", left.spec.id, error)
                 del self._replicas[left.spec.id]
-        self._listeners.sweep({replica.name for replica in self._replicas.values()})
+        names = {replica.name for replica in self._replicas.values()}
+        self._succession.only(names)
+        self._listeners.sweep(names)
         self._tidy_work()
         if self._replicas:
             alive = len(self._lives)
@@ -186,9 +188,6 @@ class Host:
     def _new(self, spec: Spec, name: str) -> HostedReplica:
         replica = self._replicas[spec.id] = HostedReplica(spec, name, self._around, self._publish)
         return replica
-
-    def _for_the_record(self) -> Iterator[tuple[str, State, float]]:
-        return ((each.name, each.state, each.born) for each in self._replicas.values())
 
     # Replicas
 
@@ -257,7 +256,7 @@ class Host:
     def _forget(self, replica: HostedReplica) -> None:
         replica.close()
         del self._replicas[replica.state.spec.id]
-        self._succession.changed()
+        self._succession.gone(replica.name)
         self._peers.tell({"type": "gone", "id": replica.state.spec.id})
 
     async def _end_replicas(self) -> None:
@@ -290,7 +289,8 @@ class Host:
         return {state.spec.id: state.pid for state in states if state.pid is not None and state.phase == protocol.READY}
 
     def _publish(self, state: State) -> None:
-        self._succession.changed()
+        replica = self._replicas[state.spec.id]
+        self._succession.changed(replica.name, state, replica.born)
         self._peers.tell({"type": "replica", "replica": state.to_json()})
 
     # What it does by itself

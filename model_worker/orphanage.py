@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,45 +77,70 @@ def identity(spec: Spec, name: str, attempt: int, directory: Path) -> str:
 
 
 class Record:
-    """A file that says which replicas there are."""
+    """A directory with a file for each replica there is, written before anything else hears of a change.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    One that were written late, or for all of them at once, would say of a replica that has just become ready that it had
+    no process; its host's successor would start another in its place.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._complete = True
 
     def read(self) -> list[Left]:
         """What the former host wrote; nothing if there was none, or if it ended as it should."""
-        try:
-            return [_left(fields) for fields in json.loads(self._path.read_text())]
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            _logger.warning("what the former host has left is not known: %r", error)
-            return []
+        return [left for path in sorted(self._directory.glob("*.json")) if (left := _read(path)) is not None]
 
-    def write(self, replicas: Iterable[tuple[str, State, float]]) -> None:
-        """Name, state and birth of each replica that a successor should care for; whole, or as it was before.
+    def write(self, name: str, state: State, born: float) -> None:
+        """What a successor has to know of a replica: its state, and when its process was made; nothing if it is to be gone.
 
-        Raises OSError.
+        The file is whole, or as it was before: as it stays when the disk is full.
         """
-        document = [
-            {
-                "spec": {**state.spec.to_json(), "environment_vars": {}},
-                "name": name,
-                "address": state.address,
-                "attempt": state.attempt,
-                "pid": state.pid if state.phase in {protocol.STARTING, protocol.READY} else None,
-                "born": born,
-            }
-            for name, state, born in replicas
-            if state.address is not None and state.phase != protocol.STOPPING and not state.permanent
-        ]
-        beside = self._path.with_suffix(".new")
-        beside.write_text(json.dumps(document))
-        beside.replace(self._path)
+        if state.address is None or state.phase == protocol.STOPPING or state.permanent:
+            self.remove(name)
+            return
+        document = {
+            "spec": {**state.spec.to_json(), "environment_vars": {}},
+            "name": name,
+            "address": state.address,
+            "attempt": state.attempt,
+            "pid": state.pid if state.phase in {protocol.STARTING, protocol.READY} else None,
+            "born": born,
+        }
+        path = self._path(name)
+        beside = path.with_suffix(".new")
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            beside.write_text(json.dumps(document))
+            beside.replace(path)
+        except OSError as error:
+            if self._complete:
+                _logger.warning("a successor of this host would not know its replicas: %s", error)
+            self._complete = False
+        else:
+            self._complete = True
 
-    def forget(self) -> None:
-        """There is nothing that a successor has to know."""
-        self._path.unlink(missing_ok=True)
+    def remove(self, name: str) -> None:
+        """A successor has nothing to know of it."""
+        with contextlib.suppress(OSError):
+            self._path(name).unlink(missing_ok=True)
+
+    def remove_others(self, names: Container[str]) -> None:
+        """Nor of any replica but these."""
+        for path in self._directory.glob("*"):
+            if path.stem not in names:
+                path.unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}.json"
+
+
+def _read(path: Path) -> Left | None:
+    try:
+        return _left(json.loads(path.read_text()))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        _logger.warning("what the former host has left in %s is not known: %r", path, error)
+        return None
 
 
 def _left(fields: dict[str, Any]) -> Left:

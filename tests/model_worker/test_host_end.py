@@ -78,9 +78,8 @@ def test_the_successor_of_a_dead_host_takes_its_replicas_over(models: SavedModel
         control.start("asleep", models("linear"), asleep=True)
         sleeper = control.until("asleep", "ASLEEP")
         other = control.until("other", "ASLEEP")
-        record = hosts[0].directory / "l" / "replicas.json"
-        wait_until(lambda: '"id": "asleep"' in record.read_text(), "all of them are written down")
-        assert "red" not in record.read_text()
+        record = hosts[0].directory / "l" / "record"
+        assert not any("red" in path.read_text() for path in record.iterdir())
         wait_until(lambda: keeps(hosts[0], 3), "somebody keeps their sockets")
         for each in keepers(hosts[0]):
             each.kill()  # it has a successor too
