@@ -12,16 +12,19 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from jwt.algorithms import OKPAlgorithm
 
-from controlplane.domain import ADMINS, Token
+from controlplane.domain import ADMINS, Token, groups_in, membership
 from controlplane.files import make_private
 
 ISSUER = "wye"
+#: The groups of whom the token is for, as `membership` puts them; Envoy makes a header of it as it is.
+GROUPS_CLAIM = "member_of"
 ADMIN = "admin"
 #: Whom the token is for that a Prometheus beside Wye reads the metrics with.
 MONITOR = "prometheus"
@@ -39,13 +42,11 @@ class Signer:
         self, user: str, groups: tuple[str, ...], *, comment: str, creator: str, now_ms: int, expires_ms: int | None
     ) -> tuple[str, Token]:
         """A new token, and all that may be kept of it."""
-        name = secrets.token_hex(16)
-        token = Token(hashed(name), user, groups, comment, creator, now_ms, expires_ms)
+        token = Token(secrets.token_hex(16), user, groups, comment, creator, now_ms, expires_ms)
         claims: dict[str, object] = {
             "iss": ISSUER,
             "sub": user,
-            "groups": list(groups),
-            "jti": name,
+            GROUPS_CLAIM: membership(groups),
             "tid": token.id,
             "iat": now_ms // 1000,
         }
@@ -92,8 +93,12 @@ def load_or_make(directory: Path) -> Keys:
 
 
 def kept_token(file: Path, signer: Signer, user: str, groups: tuple[str, ...]) -> Token:
-    """What is known of the token in a file, which is made, for this user and these groups, when it is not there."""
-    if not file.exists():
+    """What is known of the token in a file, which is made, for this user and these groups, when it is not there.
+
+    One that says its groups as tokens once did, so that Envoy would not find any, is replaced.
+    """
+    if not file.exists() or GROUPS_CLAIM not in _claims(file.read_text().strip()):
+        file.unlink(missing_ok=True)
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         now_ms = int(time.time()) * 1000
         text, _ = signer.sign(user, groups, comment=_MADE, creator=ADMIN, now_ms=now_ms, expires_ms=None)
@@ -124,12 +129,11 @@ def fingerprint(directory: Path) -> str:
     return hashlib.sha256(b"wye keys " + both).hexdigest()
 
 
-def hashed(name: str) -> str:
-    """The id of the token with this name (`jti`); it is in the token as `tid`, for Envoy, which cannot hash."""
-    return hashlib.sha256(name.encode()).hexdigest()[:32]
+def _claims(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})  # from our own file
+    return claims
 
 
 def _known(token: str) -> Token:
-    claims = jwt.decode(token, options={"verify_signature": False})  # from our own file
-    token_id = claims.get("tid") or hashed(claims["jti"])
-    return Token(token_id, claims["sub"], tuple(claims["groups"]), _MADE, ADMIN, claims["iat"] * 1000)
+    claims = _claims(token)
+    return Token(claims["tid"], claims["sub"], groups_in(claims[GROUPS_CLAIM]), _MADE, ADMIN, claims["iat"] * 1000)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import json
-
 from flask import Flask, Request, g, request
 
-from controlplane.domain import ADMINS, Caller, Endpoint, Permission, Problem, ProblemCode, ProblemError, permission_of
+from controlplane.domain import (
+    ADMINS,
+    Caller,
+    Endpoint,
+    Permission,
+    Problem,
+    ProblemCode,
+    ProblemError,
+    groups_in,
+    permission_of,
+)
 
 #: Set by Envoy from the verified token; it removes them from what clients send.
 USER_HEADER = "x-wye-user"
@@ -49,8 +57,7 @@ def _named(asked: Request) -> Caller:
     if not user:
         message = "A valid token is needed, sent as the header 'Authorization: Bearer <token>'."
         raise ProblemError(Problem("", ProblemCode.UNAUTHENTICATED, message))
-    groups = json.loads(_text(asked.headers.get(GROUPS_HEADER, "")) or "[]")
-    return Caller(user, tuple(groups))
+    return Caller(user, groups_in(asked.headers.get(GROUPS_HEADER, "")))
 
 
 def _text(header: str) -> str:

@@ -9,6 +9,9 @@ from controlplane.domain.access import (
     Permission,
     PrincipalKind,
     audience,
+    groups_in,
+    member,
+    membership,
     permission_of,
 )
 from controlplane.domain.config import (
@@ -69,6 +72,9 @@ __all__ = [
     "Verdict",
     "WorkloadSize",
     "audience",
+    "groups_in",
+    "member",
+    "membership",
     "permission_of",
     "secret_reference",
 ]

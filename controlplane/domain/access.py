@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import quote, unquote
 
 #: The group whose members may do everything.
 ADMINS = "admins"
@@ -89,6 +90,21 @@ class Audience:
     def everyone(self) -> bool:
         """True when any valid token will do."""
         return EVERYONE in self.groups
+
+
+def member(group: str) -> str:
+    """What `membership` contains if and only if the group is among its groups, whatever characters are in their names."""
+    return f",{quote(group, safe='')},"
+
+
+def membership(groups: tuple[str, ...]) -> str:
+    """Groups as one line of ASCII, for tokens and for Envoy, which compares texts; "" for none."""
+    return ",".join(["", *(quote(group, safe="") for group in groups), ""]) if groups else ""
+
+
+def groups_in(line: str) -> tuple[str, ...]:
+    """The groups that `membership` was made of."""
+    return tuple(unquote(each) for each in line.split(",") if each)
 
 
 def permission_of(caller: Caller, creator: str, grants: Iterable[Grant]) -> Permission | None:

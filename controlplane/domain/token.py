@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token's metadata; `id` is a hash of the random name inside it, and neither opens anything."""
+    """A token's metadata. `id` is in the token too, and opens nothing: tokens are signed."""
 
     id: str
     user: str

@@ -21,7 +21,7 @@ FIELDS = {
     "request_id": "%REQ(X-REQUEST-ID)%",
     "trace_id": "%TRACE_ID%",
     "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
-    "user": f"%DYNAMIC_METADATA({names.TOKEN_FILTER}:{names.TOKEN_METADATA}:sub)%",
+    "user": f"%REQ({names.USER_HEADER})%",
     "user_agent": "%REQ(USER-AGENT)%",
     "method": "%REQ(:METHOD)%",
     "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",

@@ -88,10 +88,7 @@ ERRORS: tuple[tuple[AccessLogFilter, int | None, ProblemCode, str], ...] = (
         _when("response.code_details.startsWith('rbac_access_denied')"),
         403,
         ProblemCode.PERMISSION_DENIED,
-        (
-            f"User %DYNAMIC_METADATA({names.TOKEN_FILTER}:{names.TOKEN_METADATA}:sub)% may not query this endpoint; whoever "
-            "manages it can grant CAN_QUERY."
-        ),
+        (f"User %REQ({names.USER_HEADER})% may not query this endpoint; whoever manages it can grant CAN_QUERY."),
     ),
     (
         _when("response.code_details == 'local_rate_limited'"),

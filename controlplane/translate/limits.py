@@ -16,8 +16,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 )
 from envoy_data_plane.envoy.config.route.v3 import (
     RateLimitAction,
-    RateLimitActionMetaData,
-    RateLimitActionMetaDataSource,
+    RateLimitActionRequestHeaders,
 )
 from envoy_data_plane.envoy.extensions.common.ratelimit.v3 import (
     LocalRateLimitDescriptor,
@@ -26,11 +25,10 @@ from envoy_data_plane.envoy.extensions.common.ratelimit.v3 import (
 from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit.v3 import LocalRateLimit
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.extensions.rate_limit_descriptors.expr.v3 import Descriptor as Expression
-from envoy_data_plane.envoy.type.metadata.v3 import MetadataKey, MetadataKeyPathSegment
 from envoy_data_plane.envoy.type.v3 import FractionalPercent, TokenBucket
 from envoy_data_plane.google.protobuf import Any
 
-from controlplane.domain import LimitKey, RateLimit
+from controlplane.domain import LimitKey, RateLimit, member
 from controlplane.translate import names
 from controlplane.translate.body_size import BodySizeLimit
 from controlplane.translate.encoding import encode
@@ -100,21 +98,16 @@ def _bucket(calls: int) -> TokenBucket:
 
 
 def _user() -> RateLimitAction:
-    path = [MetadataKeyPathSegment(key=names.TOKEN_METADATA), MetadataKeyPathSegment(key="sub")]
     return RateLimitAction(
-        metadata=RateLimitActionMetaData(
-            descriptor_key=_USER,
-            metadata_key=MetadataKey(key=names.TOKEN_FILTER, path=path),
-            source=RateLimitActionMetaDataSource.DYNAMIC,
-        )
+        request_headers=RateLimitActionRequestHeaders(header_name=names.USER_HEADER, descriptor_key=_USER)
     )
 
 
 def _member(group: str, exempt: Iterable[str]) -> RateLimitAction:
     """Marks calls of a group's members, except those who have a limit of their own: that one counts instead."""
-    token = f"metadata.filter_metadata['{names.TOKEN_FILTER}']['{names.TOKEN_METADATA}']"
+    user, groups = (f"request.headers[{json.dumps(header)}]" for header in (names.USER_HEADER, names.GROUPS_HEADER))
     text = (
-        f"{json.dumps(group)} in {token}['groups'] && !({token}['sub'] in {json.dumps(sorted(exempt))}) "
+        f"{groups}.contains({json.dumps(member(group))}) && !({user} in {json.dumps(sorted(exempt))}) "
         "? 'member' : 'other'"
     )
     expression = Expression(descriptor_key=f"group {group}", skip_if_error=True, text=text)

@@ -53,6 +53,7 @@ def _http_connection_manager(gateway: Gateway) -> HttpConnectionManager:
             # With its `x-envoy-…` headers: the access log and traces tell the path that was asked for by one of them.
             HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router())),
         ],
+        early_header_mutation_extensions=authentication.no_claims_of_clients(),
         common_http_protocol_options=HttpProtocolOptions(idle_timeout=seconds(3600)),
         # The route's own timeout ends a request; this one only ends streams on which nothing moves.
         stream_idle_timeout=seconds(gateway.request_timeout + 30),

@@ -24,19 +24,20 @@ OPEN_INFERENCE_PATHS = ("models", "health")
 #: Routes of the Serving page, and the second segments of its paths: each is a scope.
 PAGE_ROUTES = "serving-page"
 PAGE_PATHS = ("endpoints", "create", "control-plane", "sign-in", "static")
-#: The listener's filters. Endpoints give rules to some of them under these names; tokens' claims are found under one.
+#: The listener's filters. Endpoints give rules to some of them under these names.
 BASIC_FILTER = "basic-credentials"
-TOKEN_FILTER = "envoy.filters.http.jwt_authn"  # noqa: S105 - a filter's name, and that of its metadata
+TOKEN_FILTER = "envoy.filters.http.jwt_authn"  # noqa: S105 - a filter's name
 PERMISSIONS_FILTER = "permissions"
 WHOLE_BODY_FILTER = "whole-body"
 MODEL_FILTER = "model-in-body"
-COOKIES_FILTER = "cookies"
 RATE_FILTER = "rate-limits"
 SIZE_FILTER = "body-size"
 #: The filter that refuses revoked tokens, and the one resource that holds its list.
 REVOKED_TOKENS = "revoked-tokens"
-#: Where under TOKEN_FILTER the claims of a verified token are.
-TOKEN_METADATA = "token"  # noqa: S105 - a key
+
+#: Headers that say who calls, as the token that was verified does. Whatever clients send under these names is removed
+#: before all else.
+USER_HEADER, GROUPS_HEADER, TOKEN_ID_HEADER = CALLER_HEADERS = ("x-wye-user", "x-wye-groups", "x-wye-token")
 
 #: A header that the Serving page sends with predictions. Other sites' pages cannot, so with it the cookie is heeded.
 PAGE_HEADER = "x-wye-page"

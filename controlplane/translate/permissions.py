@@ -7,21 +7,15 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from envoy_data_plane.envoy.config.rbac.v3 import Permission, Policy, Principal, RbacAction, SourcedMetadata
+from envoy_data_plane.envoy.config.rbac.v3 import Permission, Policy, Principal, RbacAction
 from envoy_data_plane.envoy.config.rbac.v3 import Rbac as Rules
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac, RbacPerRoute
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.type.matcher.v3 import (
-    ListMatcher,
-    MetadataMatcher,
-    MetadataMatcherPathSegment,
-    OrMatcher,
-    StringMatcher,
-    ValueMatcher,
-)
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
-from controlplane.domain import Audience
+from controlplane.domain import Audience, member
 from controlplane.translate import names
 from controlplane.translate.gateway import Gateway
 from controlplane.translate.messages import pack
@@ -43,21 +37,12 @@ def _only(audience: Audience) -> Any:
     if audience.everyone:
         principals.append(Principal(any=True))
     else:
-        if audience.users:
-            principals.append(_claim("sub", _one_of(audience.users)))
-        if audience.groups:
-            principals.append(_claim("groups", ValueMatcher(list_match=ListMatcher(one_of=_one_of(audience.groups)))))
+        principals += [_header(names.USER_HEADER, StringMatcher(exact=user)) for user in audience.users]
+        principals += [_header(names.GROUPS_HEADER, StringMatcher(contains=member(each))) for each in audience.groups]
     policy = Policy(permissions=[Permission(any=True)], principals=principals)
     policies = {"may query": policy} if principals else {}
     return pack(RbacPerRoute(rbac=Rbac(rules=Rules(action=RbacAction.ALLOW, policies=policies))))
 
 
-def _claim(name: str, value: ValueMatcher) -> Principal:
-    path = [MetadataMatcherPathSegment(key=names.TOKEN_METADATA), MetadataMatcherPathSegment(key=name)]
-    matcher = MetadataMatcher(filter=names.TOKEN_FILTER, path=path, value=value)
-    return Principal(sourced_metadata=SourcedMetadata(metadata_matcher=matcher))
-
-
-def _one_of(values: tuple[str, ...]) -> ValueMatcher:
-    matchers = [ValueMatcher(string_match=StringMatcher(exact=value)) for value in values]
-    return matchers[0] if len(matchers) == 1 else ValueMatcher(or_match=OrMatcher(value_matchers=matchers))
+def _header(name: str, value: StringMatcher) -> Principal:
+    return Principal(header=HeaderMatcher(name=name, string_match=value))

@@ -6,7 +6,7 @@ ten-thousandth as quick as the first, and a change of weights one small resource
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -40,9 +40,10 @@ from controlplane.translate.resource import Resource, TypeUrl
 #: (served entity, its cluster, its percentage), in the order of the config
 Split = tuple[tuple[str, str, int], ...]
 
-#: What the control plane is told of a caller, from the token that was verified. What a client sends under these names is
-#: removed, also without tokens; models never see them.
-_CALLER = {"x-wye-user": "sub", "x-wye-groups": "groups"}
+#: Headers that end in Envoy: the cookie may hold the Serving page's token …
+_NOT_FOR_ANYBODY = ("cookie",)
+#: … and of the caller, replicas are told the name. (The access log tells it too, and could not if it ended here.)
+_NOT_FOR_MODELS = (*_NOT_FOR_ANYBODY, names.GROUPS_HEADER, names.TOKEN_ID_HEADER)
 
 
 @lru_cache(maxsize=4096)
@@ -78,7 +79,8 @@ def endpoint_routes(
     # No catch-all that says "no such served model": what matches nothing is told by the listener, once for all
     # endpoints. Ten thousand copies of an error text are 15 MB of every Envoy, and most of the cost of translating.
     rules = {**permissions.rules(may_query, gateway), **limits.rules(rates)}
-    return _configuration(names.routes(endpoint), routes, frozenset(cluster for _, cluster, _ in split), rules)
+    clusters = frozenset(cluster for _, cluster, _ in split)
+    return _configuration(names.routes(endpoint), routes, clusters, rules, _NOT_FOR_MODELS)
 
 
 @lru_cache(maxsize=4096)
@@ -124,13 +126,11 @@ def own_routes(gateway: Gateway) -> tuple[Resource, ...]:
 
 
 def _control_plane(name: str, prefix: str, gateway: Gateway) -> Route:
-    """Requests that the control plane answers, with what it is told of who asks."""
+    """Requests that the control plane answers."""
     return Route(
         name=name,
         match=RouteMatch(prefix=prefix),
         route=RouteAction(cluster=names.API_CLUSTER, timeout=seconds(gateway.api_timeout)),
-        request_headers_to_remove=list(_CALLER),
-        request_headers_to_add=[set_header(*line) for line in _caller()] if gateway.jwks else [],
     )
 
 
@@ -179,16 +179,20 @@ def _post(path: str) -> RouteMatch:
     return RouteMatch(path=path, headers=[is_post()])
 
 
-def _caller() -> Iterator[tuple[str, str]]:
-    for header, claim in _CALLER.items():
-        yield header, f"%DYNAMIC_METADATA({names.TOKEN_FILTER}:{names.TOKEN_METADATA}:{claim})%"
-
-
 def _configuration(
-    name: str, routes: list[Route], refs: frozenset[str], rules: Mapping[str, Packed] = MappingProxyType({})
+    name: str,
+    routes: list[Route],
+    refs: frozenset[str],
+    rules: Mapping[str, Packed] = MappingProxyType({}),
+    removed: tuple[str, ...] = _NOT_FOR_ANYBODY,
 ) -> Resource:
     host = VirtualHost(
-        name=name, domains=["*"], routes=routes, retry_policy=_retries(), typed_per_filter_config=dict(rules)
+        name=name,
+        domains=["*"],
+        routes=routes,
+        retry_policy=_retries(),
+        typed_per_filter_config=dict(rules),
+        request_headers_to_remove=list(removed),
     )
     return resource(TypeUrl.ROUTES, name, RouteConfiguration(name=name, virtual_hosts=[host]), refs)
 

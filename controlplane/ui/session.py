@@ -14,7 +14,6 @@ from flask import Blueprint, Flask, Response, make_response, redirect, render_te
 from werkzeug.wrappers import Response as Answer
 
 from controlplane.api.caller import current
-from controlplane.keys import hashed
 from controlplane.ui.backend import ApiError
 from controlplane.ui.deps import PageDeps, SignIn
 
@@ -94,7 +93,7 @@ def refused(sign_in: SignIn, token: str) -> str:
         return "This token has expired; make another one with wye tokens create."
     except jwt.InvalidTokenError:
         return "This is not a token of this Wye."
-    known = sign_in.tokens.get(str(claims.get("tid") or hashed(str(claims.get("jti", "")))))
+    known = sign_in.tokens.get(str(claims.get("tid")))
     return "This token was revoked." if known is not None and known.revoked_ms is not None else ""
 
 

@@ -29,12 +29,24 @@ def test_the_admin_token_verifies_with_the_key_set_that_envoy_gets(tmp_path: Pat
         return jwt.decode(made.admin_token, jwt.PyJWK(key), algorithms=["EdDSA"], issuer="wye")
 
     assert claims(made.jwks)["sub"] == "admin"
-    assert claims(made.jwks)["groups"] == ["admins"]
+    assert claims(made.jwks)["member_of"] == ",admins,"
     try:
         claims(other.jwks)
     except jwt.InvalidSignatureError:
         return
     raise AssertionError("a stranger's key verified the token")
+
+
+def test_a_token_that_says_its_groups_as_tokens_once_did_is_replaced(tmp_path: Path) -> None:
+    """The admin of a Wye that is brought up to date is an admin still."""
+    made = keys.load_or_make(tmp_path / "keys")
+    claims = jwt.decode(made.admin_token, options={"verify_signature": False})
+    former = jwt.encode({**{key: claims[key] for key in ("iss", "sub", "tid", "iat")}, "groups": ["admins"]}, "k" * 32)
+    (tmp_path / "keys" / "admin-token").write_text(former)
+    again = keys.load_or_make(tmp_path / "keys")
+    assert (again.admin.user, again.admin.groups) == ("admin", ("admins",))
+    assert again.admin_token not in {former, made.admin_token}
+    assert keys.load_or_make(tmp_path / "keys") == again
 
 
 def test_who_comes_second_takes_the_keys_of_the_first(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class Planes(Wye):
     def api(self, name: str, method: str, path: str, body: Any = None) -> httpx.Response:
         """Ask one control plane, as Envoy does for the admin."""
         transport = httpx.HTTPTransport(uds=f"{self.folder}/{name}.api")
-        headers = {"x-wye-user": "admin", "x-wye-groups": '["admins"]'}
+        headers = {"x-wye-user": "admin", "x-wye-groups": ",admins,"}
         with httpx.Client(transport=transport, base_url="http://api", headers=headers, timeout=60) as client:
             return client.request(method, path, json=body)
 

@@ -12,11 +12,14 @@ import pytest
 
 from controlplane import keys
 from controlplane.domain import Audience, LimitKey, RateLimit
+from controlplane.translate import names
 from controlplane.translate.authentication import revoked_tokens
 from tests.e2e.envoy_alone import EnvoyAlone, echo
 from tests.e2e.wye import until
 
 PREDICT = "/serving-endpoints/{}/invocations"
+#: What a model is never told.
+_SECRET = {"authorization", "cookie", "x-wye-groups", "x-wye-token"}
 DIRECT = "/serving-endpoints/{}/served-models/m/invocations"
 
 
@@ -62,7 +65,7 @@ def test_who_may_query(envoy: EnvoyAlone, token: Issuer, path: str, basic: bool)
         token("bob", "x", "d s"): (200, 403, 200),
         token("owner"): (403, 200, 200),
         token("root", "admins"): (200, 200, 200),
-        token("stranger", "d", "s", "admin"): (403, 403, 200),
+        token("stranger", "d", "s", "admin", "d%20s", ",admins,", "x,admins"): (403, 403, 200),
         token("alice "): (403, 403, 200),
         token("admins"): (403, 403, 200),
         token("gone", "admins", seconds=-3): (401, 401, 401),
@@ -78,7 +81,7 @@ def test_who_may_query(envoy: EnvoyAlone, token: Issuer, path: str, basic: bool)
         for answer in answers:
             code = {200: None, 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED"}[answer.status_code]
             assert answer.json().get("error_code") == code
-            assert answer.status_code != 200 or not {"authorization", "x-wye-user"} & answer.json().keys()
+            assert answer.status_code != 200 or not _SECRET & answer.json().keys()
     assert envoy.post(path.format("open")).status_code == 401
 
 
@@ -108,10 +111,15 @@ def test_what_is_not_there_is_404_for_whoever_has_a_token(envoy: EnvoyAlone, tok
 
 def test_the_control_plane_is_told_who_calls_and_cannot_be_lied_to(envoy: EnvoyAlone, token: Issuer) -> None:
     """User and groups are the token's, whatever headers the client sends under these names."""
-    forged = {"x-wye-user": "root", "x-wye-groups": '["admins"]', "x-wye-token": "other"}
-    seen = envoy.post("/api/2.0/x", token("zoë", "d s"), headers=forged).json()
-    assert (seen["x-wye-user"], seen["x-wye-groups"]) == ("zoë", '["d s"]')
+    forged = {"x-wye-user": "root", "x-wye-groups": ",admins,", "x-wye-token": "other"}
+    seen = envoy.post("/api/2.0/x", token("zoë", "d s", "ü,"), headers=forged).json()
+    assert (seen["x-wye-user"], seen["x-wye-groups"]) == ("zoë", ",d%20s,%C3%BC%2C,")
     assert seen["x-wye-token"] != "other"
+    assert not {"x-wye-groups"} & envoy.post("/api/2.0/x", token("alice"), headers=forged).json().keys()
+    for path in ("/ui/sign-in/", "/ui/static/x"):  # nobody has to say who they are, and nobody can
+        assert not any(name.startswith("x-wye-") for name in envoy.post(path, headers=forged).json())
+    assert envoy.post(PREDICT.format("others"), token("alice"), headers=forged).status_code == 403
+    assert envoy.post("/v2/models/others/infer", token("alice"), headers=forged).status_code == 403
 
 
 def test_revoked_tokens_are_refused_on_both_planes_and_no_others(envoy: EnvoyAlone, token: Issuer) -> None:
@@ -130,6 +138,27 @@ def test_revoked_tokens_are_refused_on_both_planes_and_no_others(envoy: EnvoyAlo
     assert took < 1.0
     envoy.publish([revoked_tokens(())])
     assert envoy.post(PREDICT.format("shared"), mine).status_code == 200
+
+
+def test_of_two_tokens_the_header_counts(envoy: EnvoyAlone, token: Issuer) -> None:
+    """A cookie beside it is not looked at: neither does a revoked one hide behind a good one, nor do their rights add up."""
+    cookie = names.session_cookie(token.keys.jwks)
+    admin, nobody = token("root", "admins", "d s"), token("nobody", "staff")
+    page = {names.PAGE_HEADER: "1", "cookie": f"{cookie}={admin}"}
+    predict = PREDICT.format("others")
+    assert envoy.post(predict, headers=page).status_code == 200
+    assert envoy.post(predict, nobody, headers=page).status_code == 403
+    seen = envoy.post("/ui/endpoints/", nobody, headers=page).json()
+    assert (seen["x-wye-user"], seen["x-wye-groups"]) == ("nobody", ",staff,")
+    assert not {"cookie", "authorization"} & seen.keys()
+    nobodys = jwt.decode(nobody, options={"verify_signature": False})["tid"]
+    try:
+        envoy.publish([revoked_tokens([nobodys])])
+        for path, refused in ((predict, 401), ("/ui/endpoints/", 303)):  # to where one signs in
+            assert envoy.post(path, nobody, headers=page).status_code == refused
+            assert envoy.post(path, headers=page).status_code == 200
+    finally:
+        envoy.publish([revoked_tokens(())])
 
 
 def test_a_token_expires(envoy: EnvoyAlone, token: Issuer) -> None:

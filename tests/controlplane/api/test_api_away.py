@@ -17,7 +17,7 @@ from controlplane.domain import ProblemCode
 from controlplane.store import Secrets, Store, Tokens
 from tests.controlplane.api.harness import PATH, Api, config
 
-ADMIN = {"x-wye-user": "admin", "x-wye-groups": '["admins"]'}
+ADMIN = {"x-wye-user": "admin", "x-wye-groups": ",admins,"}
 CONFIG = config(version="5")
 ACL = "/api/2.0/permissions/serving-endpoints/<id>"
 SECRETS = "/api/2.0/secrets"

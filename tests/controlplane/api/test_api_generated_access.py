@@ -20,7 +20,7 @@ from controlplane.store import Secrets, Store, Tokens
 from tests.controlplane.api.harness import PATH, Api
 from tests.controlplane.api.test_api_errors import code_of
 
-ADMIN = {"x-wye-user": "admin", "x-wye-groups": '["admins"]'}
+ADMIN = {"x-wye-user": "admin", "x-wye-groups": ",admins,"}
 CALLS = (
     ("PUT", "/api/2.0/permissions/serving-endpoints/{id}"),
     ("PATCH", "/api/2.0/permissions/serving-endpoints/{id}"),

@@ -29,7 +29,7 @@ from controlplane.watch import WatchedMap
 from tests.controlplane.api.harness import PATH, Api, config
 
 DESCRIPTION = Path(__file__).parents[3] / "docs" / "openapi.yaml"
-CALLER = {"x-wye-user": "admin", "x-wye-groups": '["admins"]'}
+CALLER = {"x-wye-user": "admin", "x-wye-groups": ",admins,"}
 
 
 class EndsAtOnce(Endpoints):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +15,7 @@ from werkzeug.test import TestResponse
 from controlplane import keys
 from controlplane.api import create_app
 from controlplane.api.deps import Auth
-from controlplane.domain import EnvoyStatus, Rejection, Token
+from controlplane.domain import EnvoyStatus, Rejection, Token, membership
 from controlplane.load_history import LoadHistory
 from controlplane.store import Store, Tokens
 from controlplane.ui import PageDeps, create_page
@@ -73,7 +72,7 @@ class Page:
 
 def _as(user: str, groups: tuple[str, ...]) -> dict[str, str]:
     members = [*groups, *(["admins"] if user == "admin" else [])]
-    return {"x-wye-user": user.encode().decode("latin-1"), "x-wye-groups": json.dumps(members)}
+    return {"x-wye-user": user.encode().decode("latin-1"), "x-wye-groups": membership(tuple(members))}
 
 
 @pytest.fixture
