@@ -70,7 +70,7 @@ class HostedReplica:
 
     @property
     def born(self) -> float:
-        """When its process was made, seconds since the epoch; 0 while there is none."""
+        """When its process was made, as `birth` tells it; 0 while there is none."""
         return self._process.born if self._process is not None else 0.0
 
     # What a former host has left

@@ -19,9 +19,6 @@ VERSION = 1
 #: Seconds between two looks for a host.
 _PAUSE = 0.05
 
-#: Seconds that a host may take to answer.
-_PATIENCE = 5.0
-
 ADOPTED = b"adopted\n"
 REFUSED = b"refused\n"
 
@@ -42,7 +39,8 @@ def find_host(orphanage: str, identity: str, descriptors: Sequence[int], channel
     deadline = time.monotonic() + grace
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as host:
-            host.settimeout(_PATIENCE)
+            # A host that is slow may have taken this replica over by the time that it says so; one that dies hangs up.
+            host.settimeout(deadline - time.monotonic())
             host.connect(orphanage)
             return _introduce(host, identity, descriptors, channel)
         time.sleep(_PAUSE)
@@ -54,8 +52,13 @@ def _introduce(host: socket.socket, identity: str, descriptors: Sequence[int], c
     with ours, theirs:
         line = json.dumps({"version": VERSION, "identity": identity}).encode() + b"\n"
         sent = socket.send_fds(host, [line], [*descriptors, theirs.fileno()])
-        host.sendall(line[sent:])
-        if host.recv(64) != ADOPTED:
+        # Not even nothing is sent to a host that may have answered and hung up: that fails, and the answer would be lost.
+        if sent < len(line):
+            host.sendall(line[sent:])
+        answer = host.recv(64)
+        if not answer:
+            raise ConnectionResetError("the host has hung up without a word: perhaps it died")
+        if answer != ADOPTED:
             return Fate.REFUSED
         # In place, for the model's thread may be about to report something.
         os.dup2(ours.fileno(), channel.fileno(), inheritable=False)

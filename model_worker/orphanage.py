@@ -42,6 +42,7 @@ class Left:
     attempt: int
     #: None: it had no process.
     pid: int | None
+    #: `birth` of that process.
     born: float
 
     @property
@@ -51,7 +52,7 @@ class Left:
             return False
         try:
             process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.born) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
+            return abs(birth(process) - self.born) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 
@@ -68,6 +69,12 @@ class Orphan:
     listener: socket.socket
     pulse: int
     channel: socket.socket
+
+
+def birth(process: psutil.Process) -> float:
+    """When a process was made, in seconds since the machine was started: unlike the time of day, that never changes."""
+    booted = psutil.boot_time()  # first: some releases of psutil keep it, and add what they kept
+    return process.create_time() - booted
 
 
 def identity(spec: Spec, name: str, attempt: int, directory: Path) -> str:

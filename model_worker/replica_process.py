@@ -17,6 +17,7 @@ from model_worker import pulse
 from model_worker.allowance import Allowance, excess, megabytes
 from model_worker.forks import Child, Forks
 from model_worker.listeners import Listener
+from model_worker.orphanage import birth
 from model_worker.pulse import Patience, Pulse
 from model_worker.task import Report, Task
 
@@ -50,7 +51,7 @@ class ReplicaProcess:
         self._born = 0.0
         with contextlib.suppress(psutil.NoSuchProcess):
             self._process = psutil.Process(child.pid)
-            self._born = self._process.create_time()
+            self._born = birth(self._process)
 
     @property
     def pid(self) -> int:
@@ -59,7 +60,7 @@ class ReplicaProcess:
 
     @property
     def born(self) -> float:
-        """When it was made, seconds since the epoch; 0 if it had ended before anybody looked."""
+        """When it was made, as `birth` tells it; 0 if it had ended before anybody looked."""
         return self._born
 
     @property

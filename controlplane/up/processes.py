@@ -147,13 +147,19 @@ def _kill_all(pid: int) -> None:
                 process.kill()
 
 
+def _birth(process: psutil.Process) -> float:
+    """When it was made, in seconds since the machine was started: the time of day changes when somebody sets the clock."""
+    booted = psutil.boot_time()  # first: some releases of psutil keep it, and add what they kept
+    return process.create_time() - booted
+
+
 def write_pids(path: Path, kept: Sequence[Kept]) -> None:
     """Note which processes are ours, so that a later `wye up` can end them if this one is killed."""
     found = {}
     for each in kept:
         if each.pid is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
-                found[each.pid] = psutil.Process(each.pid).create_time()
+                found[each.pid] = _birth(psutil.Process(each.pid))
     beside = path.with_suffix(".new")
     try:
         beside.write_text(json.dumps(found))
@@ -172,7 +178,7 @@ def end_orphans(path: Path, patience: float = 10.0) -> int:
     for pid, began in noted.items():
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            if abs(process.create_time() - began) < 0.01:  # else the number belongs to another process by now
+            if abs(_birth(process) - began) < 0.01:  # else the number belongs to another process by now
                 orphans += [process, *process.children(recursive=True)]
     for process in orphans:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -139,7 +139,7 @@ def test_the_end_of_the_worker_host_is_not_noticed(shaken: Wye) -> None:
     assert under_load.tally.failures == []
     assert wakes.tally.failures == []
     assert wakes.tally.answered == 40
-    assert wye.replicas("hosted") == before
+    assert wye.replicas("hosted") == before, wye.log("worker_host")[-9000:]
     (one, *_) = before.items()
     os.kill(one[1], signal.SIGKILL)  # the new host notices it as the old one would have
     until(lambda: wye.replicas("hosted").get(one[0], one[1]) != one[1], 60)

@@ -105,7 +105,11 @@ def test_orphans_are_ended_and_strangers_are_not(tmp_path: Path) -> None:
             orphan.stdout.readline()
             (child,) = psutil.Process(orphan.pid).children()
             notes = tmp_path / "pids.json"
-            notes.write_text(json.dumps({orphan.pid: psutil.Process(orphan.pid).create_time(), stranger.pid: 1.0}))
+            notes.write_text(
+                json.dumps(
+                    {orphan.pid: psutil.Process(orphan.pid).create_time() - psutil.boot_time(), stranger.pid: 1.0}
+                )
+            )
             assert end_orphans(notes) == 2
             assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
             assert not psutil.pid_exists(orphan.pid)
