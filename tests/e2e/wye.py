@@ -56,7 +56,13 @@ class Wye:
             start_new_session=True,
         )
         until(self._is_ready, 120, "wye up is ready")
-        self.client = httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {self.token}"}, timeout=60)
+        self.client = httpx.Client(
+            base_url=self.url,
+            headers={"authorization": f"Bearer {self.token}"},
+            timeout=60,
+            # Where it has to close idle connections it closes some under requests of other threads (httpcore issue 1110).
+            limits=httpx.Limits(),
+        )
 
     def _is_ready(self) -> bool:
         assert self.process.poll() is None, f"wye up ended: {self.output()}"
