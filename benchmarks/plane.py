@@ -20,7 +20,7 @@ from benchmarks.models import BODY
 from benchmarks.programs import Program, plain_environment, until
 from controlplane import keys
 from controlplane.api.caller import GROUPS_HEADER, USER_HEADER
-from controlplane.domain import ADMINS, Endpoint, EntitySpec, TrafficRoute
+from controlplane.domain import ADMINS, Endpoint, EntitySpec, TrafficRoute, membership
 from controlplane.rollout import lifecycle
 from controlplane.settings import Settings
 from controlplane.store.codec import encode_config, encode_endpoint
@@ -31,7 +31,7 @@ from controlplane.up.preflight import find_envoy, free_port
 
 SPECS = (EntitySpec("a", "linear", "1"), EntitySpec("b", "other", "1"))
 #: What Envoy says of the admin to the control plane.
-_AS_ADMIN = {USER_HEADER: keys.ADMIN, GROUPS_HEADER: json.dumps([ADMINS])}
+_AS_ADMIN = {USER_HEADER: keys.ADMIN, GROUPS_HEADER: membership((ADMINS,))}
 
 
 class Plane:

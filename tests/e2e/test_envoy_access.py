@@ -201,10 +201,10 @@ def test_rate_limits_count_by_endpoint_user_and_group(envoy: EnvoyAlone, token: 
 def tampered(text: str) -> str:
     """The token with another user in it."""
     head, _, signature = text.split(".")
-    claims = jwt.decode(text, options={"verify_signature": False}) | {"sub": "alice", "groups": ["admins"]}
+    claims = jwt.decode(text, options={"verify_signature": False}) | {"sub": "alice", "member_of": ",admins,"}
     return ".".join([head, jwt.encode(claims, "k" * 32).split(".")[1], signature])
 
 
 def unsigned(user: str) -> str:
     """A token that says it needs no signature."""
-    return jwt.encode({"iss": "wye", "sub": user, "groups": ["admins"]}, "", algorithm="none")
+    return jwt.encode({"iss": "wye", "sub": user, "member_of": ",admins,"}, "", algorithm="none")
