@@ -19,8 +19,7 @@ from benchmarks.client import Connection, settled
 from benchmarks.models import BODY
 from benchmarks.programs import Program, plain_environment, until
 from controlplane import keys
-from controlplane.api.caller import GROUPS_HEADER, USER_HEADER
-from controlplane.domain import ADMINS, Endpoint, EntitySpec, TrafficRoute, membership
+from controlplane.domain import ADMINS, GROUPS_HEADER, USER_HEADER, Endpoint, EntitySpec, TrafficRoute, membership
 from controlplane.rollout import lifecycle
 from controlplane.settings import Settings
 from controlplane.store.codec import encode_config, encode_endpoint

@@ -19,12 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from jwt.algorithms import OKPAlgorithm
 
-from controlplane.domain import ADMINS, Token, groups_in, membership
+from controlplane.domain import ADMINS, GROUPS_CLAIM, TOKEN_ID_CLAIM, USER_CLAIM, Token, groups_in, membership
 from controlplane.files import make_private
 
 ISSUER = "wye"
-#: The groups of whom the token is for, as `membership` puts them; Envoy makes a header of it as it is.
-GROUPS_CLAIM = "member_of"
 ADMIN = "admin"
 #: Whom the token is for that a Prometheus beside Wye reads the metrics with.
 MONITOR = "prometheus"
@@ -45,9 +43,9 @@ class Signer:
         token = Token(secrets.token_hex(16), user, groups, comment, creator, now_ms, expires_ms)
         claims: dict[str, object] = {
             "iss": ISSUER,
-            "sub": user,
+            USER_CLAIM: user,
             GROUPS_CLAIM: membership(groups),
-            "tid": token.id,
+            TOKEN_ID_CLAIM: token.id,
             "iat": now_ms // 1000,
         }
         if expires_ms is not None:
@@ -136,4 +134,6 @@ def _claims(token: str) -> dict[str, Any]:
 
 def _known(token: str) -> Token:
     claims = _claims(token)
-    return Token(claims["tid"], claims["sub"], groups_in(claims[GROUPS_CLAIM]), _MADE, ADMIN, claims["iat"] * 1000)
+    return Token(
+        claims[TOKEN_ID_CLAIM], claims[USER_CLAIM], groups_in(claims[GROUPS_CLAIM]), _MADE, ADMIN, claims["iat"] * 1000
+    )

@@ -18,9 +18,10 @@ from model_worker.artifacts import FetchError
 from model_worker.environments import EnvironmentFailure
 from model_worker.forks import ForkError
 from model_worker.listeners import ListenerError
-from model_worker.orphanage import Left, Orphan
+from model_worker.orphanage import Orphan
 from model_worker.preparation import Attempt, Prepared, prepare
 from model_worker.protocol import Spec, State
+from model_worker.record import Left
 from model_worker.replica_process import Ending, ReplicaProcess
 from model_worker.replica_socket import ReplicaSocket
 from model_worker.surroundings import Surroundings

@@ -37,10 +37,10 @@ def find_host(orphanage: str, identity: str, descriptors: Sequence[int], channel
     It is given `identity`, which only hosts read, and the `descriptors`, with one for its end of the channel added.
     """
     deadline = time.monotonic() + grace
-    while time.monotonic() < deadline:
+    while (left := deadline - time.monotonic()) > 0:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as host:
             # A host that is slow may have taken this replica over by the time that it says so; one that dies hangs up.
-            host.settimeout(deadline - time.monotonic())
+            host.settimeout(left)
             host.connect(orphanage)
             return _introduce(host, identity, descriptors, channel)
         time.sleep(_PAUSE)

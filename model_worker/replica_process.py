@@ -17,8 +17,8 @@ from model_worker import pulse
 from model_worker.allowance import Allowance, excess, megabytes
 from model_worker.forks import Child, Forks
 from model_worker.listeners import Listener
-from model_worker.orphanage import birth
 from model_worker.pulse import Patience, Pulse
+from model_worker.record import birth
 from model_worker.task import Report, Task
 
 #: Seconds between two tries to get an answer from a process that is starting and hung up on the first.

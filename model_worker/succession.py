@@ -8,8 +8,9 @@ from collections.abc import Callable, Container
 from model_worker import orphanage
 from model_worker.keeping import Keeping
 from model_worker.options import Options
-from model_worker.orphanage import Left, Orphan, Orphanage, Record
+from model_worker.orphanage import Orphan, Orphanage
 from model_worker.protocol import State
+from model_worker.record import Left, Record
 
 
 class Succession:

@@ -6,6 +6,8 @@ from flask import Flask, Request, g, request
 
 from controlplane.domain import (
     ADMINS,
+    GROUPS_HEADER,
+    USER_HEADER,
     Caller,
     Endpoint,
     Permission,
@@ -16,9 +18,6 @@ from controlplane.domain import (
     permission_of,
 )
 
-#: Set by Envoy from the verified token; it removes them from what clients send.
-USER_HEADER = "x-wye-user"
-GROUPS_HEADER = "x-wye-groups"
 #: Who calls when nobody has to say who they are.
 ADMIN = "admin"
 

@@ -2,7 +2,15 @@
 
 from controlplane.domain.access import (
     ADMINS,
+    CALLER_CLAIMS,
+    CALLER_HEADERS,
+    GROUPS_CLAIM,
+    GROUPS_HEADER,
     MONITORS,
+    TOKEN_ID_CLAIM,
+    TOKEN_ID_HEADER,
+    USER_CLAIM,
+    USER_HEADER,
     Audience,
     Caller,
     Grant,
@@ -36,7 +44,15 @@ from controlplane.domain.token import Token
 
 __all__ = [
     "ADMINS",
+    "CALLER_CLAIMS",
+    "CALLER_HEADERS",
+    "GROUPS_CLAIM",
+    "GROUPS_HEADER",
     "MONITORS",
+    "TOKEN_ID_CLAIM",
+    "TOKEN_ID_HEADER",
+    "USER_CLAIM",
+    "USER_HEADER",
     "Address",
     "Audience",
     "Caller",

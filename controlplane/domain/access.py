@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote, unquote
 
+#: Headers in which Envoy says who calls, as the token that was verified does: the user, the groups as `membership` puts
+#: them, the token's id. Whatever clients send under these names is removed before all else.
+USER_HEADER, GROUPS_HEADER, TOKEN_ID_HEADER = CALLER_HEADERS = ("x-wye-user", "x-wye-groups", "x-wye-token")
+#: The claims of a token that these headers are made of.
+USER_CLAIM, GROUPS_CLAIM, TOKEN_ID_CLAIM = CALLER_CLAIMS = ("sub", "member_of", "tid")
 #: The group whose members may do everything.
 ADMINS = "admins"
 #: The group whose members may read the metrics of everything; a token for this group alone is good for nothing else.

@@ -11,7 +11,7 @@ from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString
 from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
 
-from controlplane.translate import names
+from controlplane.domain import USER_HEADER
 from controlplane.translate.gateway import STDOUT, Gateway
 from controlplane.translate.messages import pack, struct
 
@@ -21,7 +21,7 @@ FIELDS = {
     "request_id": "%REQ(X-REQUEST-ID)%",
     "trace_id": "%TRACE_ID%",
     "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
-    "user": f"%REQ({names.USER_HEADER})%",
+    "user": f"%REQ({USER_HEADER})%",
     "user_agent": "%REQ(USER-AGENT)%",
     "method": "%REQ(:METHOD)%",
     "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",

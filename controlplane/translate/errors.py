@@ -13,8 +13,8 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     ResponseMapper,
 )
 
-from controlplane.domain import ProblemCode
-from controlplane.translate import names, page_replies
+from controlplane.domain import USER_HEADER, ProblemCode
+from controlplane.translate import page_replies
 from controlplane.translate.messages import error_body, pack, set_header
 
 
@@ -88,7 +88,7 @@ ERRORS: tuple[tuple[AccessLogFilter, int | None, ProblemCode, str], ...] = (
         _when("response.code_details.startsWith('rbac_access_denied')"),
         403,
         ProblemCode.PERMISSION_DENIED,
-        (f"User %REQ({names.USER_HEADER})% may not query this endpoint; whoever manages it can grant CAN_QUERY."),
+        (f"User %REQ({USER_HEADER})% may not query this endpoint; whoever manages it can grant CAN_QUERY."),
     ),
     (
         _when("response.code_details == 'local_rate_limited'"),

@@ -28,7 +28,7 @@ from envoy_data_plane.envoy.extensions.rate_limit_descriptors.expr.v3 import Des
 from envoy_data_plane.envoy.type.v3 import FractionalPercent, TokenBucket
 from envoy_data_plane.google.protobuf import Any
 
-from controlplane.domain import LimitKey, RateLimit, member
+from controlplane.domain import GROUPS_HEADER, USER_HEADER, LimitKey, RateLimit, member
 from controlplane.translate import names
 from controlplane.translate.body_size import BodySizeLimit
 from controlplane.translate.encoding import encode
@@ -98,14 +98,12 @@ def _bucket(calls: int) -> TokenBucket:
 
 
 def _user() -> RateLimitAction:
-    return RateLimitAction(
-        request_headers=RateLimitActionRequestHeaders(header_name=names.USER_HEADER, descriptor_key=_USER)
-    )
+    return RateLimitAction(request_headers=RateLimitActionRequestHeaders(header_name=USER_HEADER, descriptor_key=_USER))
 
 
 def _member(group: str, exempt: Iterable[str]) -> RateLimitAction:
     """Marks calls of a group's members, except those who have a limit of their own: that one counts instead."""
-    user, groups = (f"request.headers[{json.dumps(header)}]" for header in (names.USER_HEADER, names.GROUPS_HEADER))
+    user, groups = (f"request.headers[{json.dumps(header)}]" for header in (USER_HEADER, GROUPS_HEADER))
     text = (
         f"{groups}.contains({json.dumps(member(group))}) && !({user} in {json.dumps(sorted(exempt))}) "
         "? 'member' : 'other'"

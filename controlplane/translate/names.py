@@ -35,10 +35,6 @@ SIZE_FILTER = "body-size"
 #: The filter that refuses revoked tokens, and the one resource that holds its list.
 REVOKED_TOKENS = "revoked-tokens"
 
-#: Headers that say who calls, as the token that was verified does. Whatever clients send under these names is removed
-#: before all else.
-USER_HEADER, GROUPS_HEADER, TOKEN_ID_HEADER = CALLER_HEADERS = ("x-wye-user", "x-wye-groups", "x-wye-token")
-
 #: A header that the Serving page sends with predictions. Other sites' pages cannot, so with it the cookie is heeded.
 PAGE_HEADER = "x-wye-page"
 

@@ -15,7 +15,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
-from controlplane.domain import Audience, member
+from controlplane.domain import GROUPS_HEADER, USER_HEADER, Audience, member
 from controlplane.translate import names
 from controlplane.translate.gateway import Gateway
 from controlplane.translate.messages import pack
@@ -37,8 +37,8 @@ def _only(audience: Audience) -> Any:
     if audience.everyone:
         principals.append(Principal(any=True))
     else:
-        principals += [_header(names.USER_HEADER, StringMatcher(exact=user)) for user in audience.users]
-        principals += [_header(names.GROUPS_HEADER, StringMatcher(contains=member(each))) for each in audience.groups]
+        principals += [_header(USER_HEADER, StringMatcher(exact=user)) for user in audience.users]
+        principals += [_header(GROUPS_HEADER, StringMatcher(contains=member(each))) for each in audience.groups]
     policy = Policy(permissions=[Permission(any=True)], principals=principals)
     policies = {"may query": policy} if principals else {}
     return pack(RbacPerRoute(rbac=Rbac(rules=Rules(action=RbacAction.ALLOW, policies=policies))))

@@ -31,7 +31,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.google.protobuf import Any as Packed
 
-from controlplane.domain import Audience, ProblemCode, RateLimit
+from controlplane.domain import GROUPS_HEADER, TOKEN_ID_HEADER, Audience, ProblemCode, RateLimit
 from controlplane.translate import limits, names, open_inference, openai, permissions
 from controlplane.translate.gateway import Gateway
 from controlplane.translate.messages import error_body, is_post, literal, pack, resource, seconds, set_header
@@ -43,7 +43,7 @@ Split = tuple[tuple[str, str, int], ...]
 #: Headers that end in Envoy: the cookie may hold the Serving page's token …
 _NOT_FOR_ANYBODY = ("cookie",)
 #: … and of the caller, replicas are told the name. (The access log tells it too, and could not if it ended here.)
-_NOT_FOR_MODELS = (*_NOT_FOR_ANYBODY, names.GROUPS_HEADER, names.TOKEN_ID_HEADER)
+_NOT_FOR_MODELS = (*_NOT_FOR_ANYBODY, GROUPS_HEADER, TOKEN_ID_HEADER)
 
 
 @lru_cache(maxsize=4096)

@@ -11,8 +11,8 @@ from flask import Flask, request
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Response
 
-from controlplane.api.caller import GROUPS_HEADER, USER_HEADER
 from controlplane.api.request_id import HEADER as REQUEST_ID
+from controlplane.domain import GROUPS_HEADER, USER_HEADER
 
 Json = dict[str, Any]
 ENDPOINTS = "/api/2.0/serving-endpoints"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from model_worker import protocol
-from model_worker.orphanage import Record
 from model_worker.protocol import Spec, State
+from model_worker.record import Record
 
 SPEC = Spec("r", "models:/a/1", environment_vars=(("KEY", "secret"),))
 READY = State(SPEC, protocol.READY, attempt=3, pid=os.getpid(), address={"path": "/run/r.sock"})
@@ -61,8 +61,8 @@ def test_a_broken_file_hides_no_other(tmp_path: Path, caplog: pytest.LogCaptureF
 
 def test_what_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A full disk stops no replica: it is as last written, and one warning is there however often it fails."""
-    (tmp_path / "full").write_text("where the directory should be")
     record = Record(tmp_path / "full")
+    (tmp_path / "full").rmdir()
     for _ in range(3):
         record.write("a-1", READY, 1.0)
     assert caplog.text.count("would not know its replicas") == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask.testing import FlaskClient
@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from controlplane.api import Deps, create_app
 from controlplane.api.deps import Auth
 from controlplane.clock import FakeClock
-from controlplane.domain import Deployment, Outcome, Phase, Replica
+from controlplane.domain import Deployment, Endpoint, Grant, Outcome, Phase, Replica, membership
 from controlplane.registry import FakeRegistry
 from controlplane.rollout import lifecycle
 from controlplane.store import Endpoints, Store
@@ -78,3 +78,29 @@ def config(current: int = 90, version: str = "4") -> dict[str, Any]:
             ]
         },
     }
+
+
+@dataclass
+class Guarded:
+    """The API with tokens on, and requests as Envoy passes them on."""
+
+    api: Api
+    client: FlaskClient
+    announced: list[str]
+
+    def call(self, method: str, path: str, user: str = "admin", groups: list[str] | None = None, **more: Any) -> Any:
+        """A call by a user; by an admin unless somebody else is named."""
+        groups = groups if groups is not None else ["admins"] if user == "admin" else []
+        name = user.encode().decode("latin-1")
+        headers = {"x-wye-user": name, "x-wye-groups": membership(tuple(groups))}
+        return self.client.open(path, method=method, headers=headers, **more)
+
+    def endpoint(self, grants: tuple[Grant, ...] = (), name: str = "e") -> Endpoint:
+        """A new endpoint that the user `owner` made."""
+        present = self.api.endpoints.get(name)
+        if present is not None:
+            self.api.endpoints.delete(present)
+        made = lifecycle.create(endpoint_id=name * 32, name=name, creator="owner", now_ms=1)
+        made = replace(made, grants=grants)
+        self.api.endpoints.insert(made)
+        return made

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
 from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from controlplane.clock import FakeClock
-from controlplane.discovery.envoy_model import EnvoyModel, Received, Request
+from controlplane.discovery.envoy_model import EnvoyModel, Received
 from controlplane.discovery.messages import Node, Response, Variant
-from controlplane.discovery.session import Session
 from controlplane.discovery.testing import resource
 from controlplane.discovery.verdict import obstacle
 from controlplane.translate.resource import Resource
 from controlplane.translate.snapshot import Key, Snapshot
-from tests.controlplane.discovery.rig import CDS, EDS, LDS, RDS, SDS, SRDS
+from tests.controlplane.discovery.histories import Wire, any_history
+from tests.controlplane.discovery.rig import CDS, EDS, LDS, RDS, SRDS
 
 CLUSTERS = st.sampled_from(["c0", "c1", "c2", "c3"])
 ENDPOINTS = st.sampled_from(["e0", "e1", "e2"])
 CONTENTS = st.sampled_from(["x", "y", "z"])
-NAMES = st.sampled_from(["a", "b", "c"])
-TYPES = st.sampled_from([CDS, EDS, LDS, RDS, SDS])
 
 #: Histories of `test_many_histories`, about a millisecond each.
 HISTORIES = 600
@@ -44,65 +38,6 @@ OPERATIONS = st.lists(
     min_size=1,
     max_size=5,
 )
-
-
-class Wire:
-    """A client and a session with messages between them that arrive when the test says so."""
-
-    def __init__(self, snapshot: Snapshot, model: EnvoyModel) -> None:
-        self.snapshot = snapshot
-        self.model = model
-        self._clock = FakeClock()
-        self.to_server: deque[Request] = deque()
-        self.to_client: deque[Received] = deque()
-        self.sent: list[Response] = []
-        self.session: Session
-        self.connect()
-
-    def connect(self) -> None:
-        """A new stream; what was on its way is lost."""
-        self.to_server.clear()
-        self.to_client.clear()
-        self.sent.clear()
-        self.session = Session(self.model.variant, self.snapshot, self._clock)
-        self.say(self.model.start())
-
-    def publish(self, put: Iterable[Resource], removed: Iterable[Key] = ()) -> None:
-        before, self.snapshot = self.snapshot, self.snapshot.successor(put, removed)
-        if self.snapshot is not before:
-            self.session.publish(self.snapshot, self.snapshot.changed)
-
-    def say(self, requests: list[Request]) -> None:
-        self.to_server.extend(requests)
-
-    def server_reads(self) -> None:
-        if self.to_server:
-            self.session.receive(self.to_server.popleft())
-
-    def server_writes(self) -> None:
-        response = self.session.next_response()
-        if response is None:
-            return
-        self.sent.append(response)
-        self.to_client.append(
-            Received(
-                response.type_url,
-                response.version,
-                response.nonce,
-                tuple(response.resources),
-                tuple(response.removed),
-            )
-        )
-
-    def client_reads(self) -> Received | None:
-        if not self.to_client:
-            return None
-        received = self.to_client.popleft()
-        self.say(self.model.receive(received))
-        return received
-
-    def busy(self) -> bool:
-        return bool(self.to_server or self.to_client or self.session.has_work)
 
 
 class EnvoyMachine(RuleBasedStateMachine):
@@ -336,77 +271,6 @@ class SotwEnvoyMachine(EnvoyMachine):
     variant = Variant.SOTW
 
 
-class ClientMachine(RuleBasedStateMachine):
-    """A client that subscribes to anything at any time, in any variant, and a store without references."""
-
-    variant = Variant.DELTA
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.wire = Wire(Snapshot(), EnvoyModel(self.variant, Node("client", "", "grpc")))
-
-    @rule(type_url=TYPES, name=NAMES, content=CONTENTS)
-    def put(self, type_url: str, name: str, content: str) -> None:
-        self.wire.publish([resource(type_url, name, content)])
-
-    @rule(type_url=TYPES, name=NAMES)
-    def remove(self, type_url: str, name: str) -> None:
-        self.wire.publish((), [(type_url, name)])
-
-    @rule(type_url=TYPES, names=st.frozensets(NAMES | st.just("*"), max_size=3))
-    def subscribe(self, type_url: str, names: frozenset[str]) -> None:
-        self.wire.say(self.wire.model.subscribe(type_url, names))
-
-    @rule(type_url=TYPES, names=st.frozensets(NAMES, max_size=3))
-    def unsubscribe(self, type_url: str, names: frozenset[str]) -> None:
-        model = self.wire.model
-        # A name that the client has never asked for by itself is none that it can give up.
-        named = names & model.subscribed.get(type_url, set())
-        if named and self.variant is Variant.DELTA:
-            self.wire.say(model.subscribe(type_url, (), named))
-
-    @rule(times=st.integers(1, 4))
-    def deliver(self, times: int) -> None:
-        for _ in range(times):
-            self.wire.server_reads()
-            self.wire.server_writes()
-
-    @rule(times=st.integers(1, 4))
-    def client_reads(self, times: int) -> None:
-        for _ in range(times):
-            self.wire.client_reads()
-
-    @rule()
-    def stream_breaks(self) -> None:
-        self.wire.connect()
-
-    def teardown(self) -> None:
-        """Once everything has been delivered and answered, the client has what it wants of the store."""
-        while self.wire.busy():
-            self.wire.server_reads()
-            self.wire.server_writes()
-            self.wire.client_reads()
-        model = self.wire.model
-        for type_url in model.subscribed:
-            subscription = self.wire.session.subscription(type_url)
-            assert subscription is not None
-            have = self.wire.snapshot.of(type_url)
-            wanted = {name: each.version for name, each in sorted(have.items()) if subscription.wants(name)}
-            view = {name: version for name, version in model.versions(type_url).items() if subscription.wants(name)}
-            if self.variant is Variant.SOTW and type_url in {EDS, RDS, SDS}:
-                # This variant cannot tell that such a resource is gone.
-                view = {name: version for name, version in view.items() if name in have}
-            assert view == wanted
-            assert subscription.acked == {name: wanted[name] for name in subscription.acked}
-            assert self.wire.session.unanswered == 0
-
-
-class SotwClientMachine(ClientMachine):
-    """The same over the state of the world."""
-
-    variant = Variant.SOTW
-
-
 def any_operation(random: Random) -> tuple[Any, ...]:
     """An operation on the store, as `OPERATIONS` has them, the frequent ones more often."""
     endpoint, cluster = random.choice(["e0", "e1", "e2"]), random.choice(["c0", "c1", "c2", "c3"])
@@ -463,16 +327,7 @@ def test_many_histories(machine: type[EnvoyMachine]) -> None:
             raise AssertionError(f"in the history of seed {seed}: {error}") from error
 
 
-@pytest.mark.parametrize("machine", [EnvoyMachine, SotwEnvoyMachine, ClientMachine, SotwClientMachine])
-def test_any_history(machine: type[RuleBasedStateMachine]) -> None:
+@pytest.mark.parametrize("machine", [EnvoyMachine, SotwEnvoyMachine])
+def test_any_history(machine: type[EnvoyMachine]) -> None:
     """Whatever happens in whatever order, no request is put at risk, and in the end the client has what it should."""
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=100,
-            stateful_step_count=15,
-            deadline=None,
-            derandomize=True,  # the gate is repeatable; look for more with other settings
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-        ),
-    )
+    any_history(machine)
