@@ -17,6 +17,7 @@ from controlplane.settings import Settings
 from controlplane.up import envoy
 from controlplane.up.preflight import find_envoy, free_port
 from tests.e2e.wye import Wye, until
+from tests.processes import alive
 
 
 class Planes(Wye):
@@ -108,7 +109,7 @@ class Planes(Wye):
                 program.send_signal(signal.SIGCONT)
                 program.send_signal(signum)
                 program.wait(60)
-        until(lambda: not [each for each in running if each.is_running() and each.status() != "zombie"], 10)
+        until(lambda: not any(map(alive, running)), 10, f"nothing is left running of {running}")
         return 0
 
     @property

@@ -21,7 +21,8 @@ from databricks.sdk.service.serving import ServingEndpointAccessControlRequest, 
 from controlplane.translate import openai
 from tests.controlplane.api.test_api_permissions import CALLS
 from tests.e2e.test_envoy_access import tampered
-from tests.e2e.wye import EXAMPLE, Wye, alive, config, until
+from tests.e2e.wye import EXAMPLE, Wye, config, until
+from tests.processes import alive
 
 CAN_QUERY = ServingEndpointPermissionLevel.CAN_QUERY
 

@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from tests.e2e.load import Load
-from tests.e2e.wye import EXAMPLE, Wye, alive, config, until
+from tests.e2e.wye import EXAMPLE, Wye, config, until
+from tests.processes import alive
 
 BODY = json.dumps(EXAMPLE).encode()
 

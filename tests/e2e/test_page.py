@@ -14,7 +14,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_playwright
 
-from tests.e2e.wye import EXAMPLE, Wye, alive, config, until
+from tests.e2e.wye import EXAMPLE, Wye, config, until
+from tests.processes import alive
 
 #: Chromium as Debian, others and Chrome call it; Playwright's own would have to be downloaded.
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

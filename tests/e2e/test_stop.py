@@ -13,7 +13,8 @@ import httpx
 
 from benchmarks.client import Connection
 from tests.e2e.test_faults import BODY, answers, envoys, load
-from tests.e2e.wye import Wye, alive, config, until
+from tests.e2e.wye import Wye, config, until
+from tests.processes import alive
 
 
 def slow(seconds: float) -> dict[str, object]:

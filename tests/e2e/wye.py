@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 
+from tests.processes import alive, command_line, descendants
+
 T = TypeVar("T")
 EXAMPLE = {"dataframe_records": [{"x": 1.0, "y": 2.0}]}
 
@@ -105,12 +107,8 @@ class Wye:
         """Everything that runs on this state directory."""
         found = []
         for process in psutil.process_iter():
-            try:
-                command = " ".join(process.cmdline())
-            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-                continue
-            if str(self.state_dir) in command:
-                found += [process, *process.children(recursive=True)]
+            if str(self.state_dir) in command_line(process):
+                found += [process, *descendants(process)]
         return list(dict.fromkeys(found))
 
     # What one does with it
@@ -191,14 +189,6 @@ class Wye:
         self._output.close()
         until(lambda: not any(map(alive, running)), 5, f"nothing is left running of {running}")
         return code
-
-
-def alive(process: psutil.Process) -> bool:
-    """True for a process that runs; one that ended counts as gone though nobody has collected its exit status yet."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def config(traffic: dict[str, int], **entities: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from model_worker.pulse import Patience, at, make, verdict
 from tests.model_worker.hosting import ROOT, Control, RunningHost, call, predict, wait_until
 from tests.model_worker.saved_models import SavedModels
+from tests.processes import command_line
 
 ROW = {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]]}}
 PATIENCE = Patience(silent=15, working=297, loading=1200)
@@ -108,7 +109,7 @@ def test_a_model_that_holds_the_interpreter_is_not_dead(control: Control, models
 def test_a_fork_server_that_is_stopped_is_replaced(host: RunningHost, control: Control, models: SavedModels) -> None:
     """SIGSTOP: replicas serve on, and a start that was not answered fails in words and succeeds when it is tried again."""
     state = control.ready("before", models("linear"))
-    forks = [each for each in psutil.Process(host.process.pid).children() if "forkserver" in " ".join(each.cmdline())]
+    forks = [each for each in psutil.Process(host.process.pid).children() if "forkserver" in command_line(each)]
     forks[0].suspend()
     control.start("r", models("linear"))
     assert "the fork server was killed by SIGKILL" in control.until("r", "FAILED")["message"]

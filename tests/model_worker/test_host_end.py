@@ -11,6 +11,7 @@ import psutil
 
 from tests.model_worker.hosting import ROOT, Control, RunningHost, call, connection, predict, wait_until
 from tests.model_worker.saved_models import SavedModels
+from tests.processes import command_line
 
 ROW = {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]]}}
 
@@ -122,7 +123,7 @@ def test_the_successor_of_a_dead_host_takes_its_replicas_over(models: SavedModel
 
 def keepers(host: RunningHost) -> list[psutil.Process]:
     """The process that keeps a host's sockets."""
-    return [each for each in psutil.Process(host.process.pid).children() if "keeper" in str(each.cmdline())]
+    return [each for each in psutil.Process(host.process.pid).children() if "keeper" in command_line(each)]
 
 
 def keeps(host: RunningHost, sockets: int) -> bool:

@@ -21,6 +21,7 @@ from model_worker.templates import Templates
 from model_worker.variables import fork_server_variables
 from tests.model_worker.hosting import Control, RunningHost, predict, wait_until
 from tests.model_worker.saved_models import SavedModels
+from tests.processes import alive
 
 ROW = {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]]}}
 
@@ -88,7 +89,7 @@ def test_a_template_that_dies_takes_no_replica_with_it(control: Control, models:
     old = control.ready("old", models("neighbours"))
     template = parent(old)
     template.kill()
-    wait_until(lambda: not template.is_running() or template.status() == psutil.STATUS_ZOMBIE, "it is dead")
+    wait_until(lambda: not alive(template), "it is dead")
     control.start("new", models("neighbours"))
     while (new := control.until("new", "READY", "FAILED"))["phase"] == "FAILED":
         assert not new["permanent"]
@@ -128,7 +129,7 @@ def test_a_template_that_nobody_uses_ends(models: SavedModels, tmp_path: Path) -
                 assert directories() == ["template-1"]
             async with templates.of(task, server, output.fileno()) as same:
                 assert same is first
-            await asyncio.to_thread(wait_until, lambda: not directories() and not process.is_running(), "it is gone")
+            await asyncio.to_thread(wait_until, lambda: not directories() and not alive(process), "it is gone")
             async with templates.of(task, server, output.fileno()) as later:
                 assert isinstance(later, Template)
                 assert later is not first

@@ -14,6 +14,7 @@ import pytest
 
 from controlplane.domain import ProblemCode, ProblemError
 from controlplane.registry import FakeRegistry, ModelRegistry, Registry
+from tests.processes import command_line
 
 #: Registers a model of MLflow 3, and versions as older releases and other stores have them.
 REGISTER = """
@@ -69,7 +70,7 @@ def registry(uri: str) -> Iterator[Registry]:
 
 def lookups() -> set[psutil.Process]:
     """The processes that this one has running to ask MLflow."""
-    return {child for child in psutil.Process().children() if "controlplane.registry.lookup" in child.cmdline()}
+    return {child for child in psutil.Process().children() if "controlplane.registry.lookup" in command_line(child)}
 
 
 def refusal(registry: ModelRegistry, model: str, version: str) -> tuple[ProblemCode, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from controlplane.up.processes import Kept, Program, end_orphans, write_pids
+from tests.processes import alive
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 STUBBORN = [
@@ -111,7 +112,7 @@ def test_orphans_are_ended_and_strangers_are_not(tmp_path: Path) -> None:
                 )
             )
             assert end_orphans(notes) == 2
-            assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+            assert not alive(child)
             assert not psutil.pid_exists(orphan.pid)
             assert stranger.poll() is None
             assert not notes.exists()
