@@ -120,8 +120,7 @@ class Artifacts:
         entries = await asyncio.to_thread(self._made.by_age)
         excess = sum(size for _, size in entries) - self._max_bytes
         for key, size in entries:
-            if excess > 0 and self._in_use[key] <= 0:
-                await asyncio.to_thread(self._made.remove, key)
+            if excess > 0 and self._in_use[key] <= 0 and await self._made.remove(key):
                 excess -= size
 
 

@@ -75,6 +75,11 @@ class Forks:
         """True when it can fork at once."""
         return self._up.is_set()
 
+    @property
+    def last_failure(self) -> str:
+        """Why it last ended, or could not be had."""
+        return self._last_failure
+
     async def came_up(self) -> bool:
         """Wait until it can fork, or until it is clear that it cannot."""
         await self._up.wait()
@@ -255,6 +260,11 @@ class ForkServer(Forks):
 
 class Template(Forks):
     """A process that was forked to load a model, and forks the replicas that share it."""
+
+    def abandon(self) -> None:
+        """Tell everyone who waits that the process is gone, and whoever asks from now on: there will be no other."""
+        super().abandon()
+        self._up.set()
 
     async def run(self, forks: Forks, task: str, log: int) -> None:
         """Have it made by `forks`, and serve it until it ends or this is cancelled.

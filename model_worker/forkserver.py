@@ -157,13 +157,15 @@ def other_threads() -> list[str]:
     """The threads of this process besides the main one, by the names that the kernel knows them by."""
     main = str(os.getpid())
     try:
-        return [
-            Path(f"/proc/self/task/{task}/comm").read_text().strip()
-            for task in os.listdir("/proc/self/task")
-            if task != main
-        ]
+        tasks = os.listdir("/proc/self/task")
     except FileNotFoundError:  # not Linux: only Python's own can be seen
         return [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    names = []
+    for task in tasks:
+        if task != main:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                names.append(Path(f"/proc/self/task/{task}/comm").read_text().strip())
+    return names
 
 
 def preload(wanted: Iterable[str]) -> str | None:

@@ -16,7 +16,10 @@ from model_worker import keeper
 
 _logger = logging.getLogger(__name__)
 
-#: Seconds that a keeper may take to say what it has, or to end.
+#: Seconds that a keeper may take to say what it has: milliseconds, but what it does not say is lost to those who wait for it.
+_SAYS = 20.0
+
+#: Seconds that it may take to end.
 _PATIENCE = 5.0
 
 #: Seconds before a keeper that died gets a successor.
@@ -44,7 +47,7 @@ class Keeping:
         connection = socket.socket(socket.AF_UNIX)
         connection.setblocking(False)
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_SAYS):
                 await asyncio.get_running_loop().sock_connect(connection, str(self._path))
                 await _receive_kept(connection, found)
         except (OSError, TimeoutError, ValueError) as error:

@@ -17,6 +17,8 @@ from pathlib import Path
 MAX_BYTES = 4 * 1024 * 1024
 #: … to its last part.
 KEPT_BYTES = 1024 * 1024
+#: So often what was printed during a cut is looked at again: a model may print as fast as it can be copied.
+_CATCHES_UP = 16
 #: Files of replicas that are gone, for whoever asks what happened.
 KEPT_FILES = 200
 
@@ -82,13 +84,20 @@ class Logs:
         size = path.stat().st_size
         if size <= self._max_bytes:
             return
-        # In place, because the replica has this very file open; appending writes go to the new end. What is printed
-        # between the read and the write is lost.
-        with path.open("a+b") as file:
-            file.seek(size - self._kept_bytes)
-            kept = file.read(self._kept_bytes)
-            file.truncate(0)
-            file.write(b"--- earlier output was cut\n" + kept[kept.find(b"\n") + 1 :])
+        # In place, because the replica has this very file open; appending writes go to the new end. Its last part is copied to
+        # the beginning, then what was printed meanwhile; what is printed between the last look and the cut is lost.
+        with path.open("r+b", buffering=0) as file:
+            descriptor = file.fileno()
+            last = os.pread(descriptor, self._kept_bytes, size - self._kept_bytes)
+            data = b"--- earlier output was cut\n" + last[last.find(b"\n") + 1 :]
+            read, written = size - self._kept_bytes + len(last), 0
+            for _ in range(_CATCHES_UP):
+                written += os.pwrite(descriptor, data, written)
+                data = os.pread(descriptor, self._kept_bytes, read)
+                if not data:
+                    break
+                read += len(data)
+            os.ftruncate(descriptor, written)
 
     def _end(self, replica_id: str) -> str:
         try:

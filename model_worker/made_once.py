@@ -79,17 +79,25 @@ class MadeOnce:
         """True when it need not be made."""
         return self._done(key).exists() and (self._directory / key).is_dir()
 
-    def remove(self, key: str) -> None:
-        """Forget it; nobody may be using it."""
-        self._done(key).unlink(missing_ok=True)
-        shutil.rmtree(self._directory / key, ignore_errors=True)
-        self._log(key).unlink(missing_ok=True)
-        self._users(key).unlink(missing_ok=True)
+    async def remove(self, key: str) -> bool:
+        """Forget it, which nobody may be using; False when somebody is making it at this moment.
+
+        From the call on it is not there: whoever asks for it has it made again.
+        """
+        with (self._directory / f"{key}.lock").open("ab") as lock:
+            if not _locked(lock):
+                return False
+            self._done(key).unlink(missing_ok=True)
+            await asyncio.to_thread(self._remove_files, key)
+        return True
 
     def by_age(self) -> list[tuple[str, int]]:
         """Key and bytes of each that is whole, the longest unused first."""
-        found = sorted(self._directory.glob("*.done"), key=lambda path: path.stat().st_mtime)
-        return [(path.stem, size_of(self._directory / path.stem)) for path in found]
+        found = []
+        for done in self._directory.glob("*.done"):
+            with contextlib.suppress(FileNotFoundError):  # just removed
+                found.append((done.stat().st_mtime, done.stem))
+        return [(key, size_of(self._directory / key)) for _, key in sorted(found)]
 
     async def tidy(self, users: Collection[str], max_age: float) -> list[str]:
         """Remove what none of the `users` has asked for, nor anybody else for `max_age` seconds, and what is half made.
@@ -100,7 +108,7 @@ class MadeOnce:
         return [
             key
             for key in sorted(path.name for path in self._directory.glob("*") if path.is_dir())
-            if key not in self._making and self._is_superfluous(key, users, max_age) and await self._remove(key)
+            if key not in self._making and self._is_superfluous(key, users, max_age) and await self.remove(key)
         ]
 
     def _is_superfluous(self, key: str, users: Collection[str], max_age: float) -> bool:
@@ -115,15 +123,10 @@ class MadeOnce:
         except FileNotFoundError:
             return True
 
-    async def _remove(self, key: str) -> bool:
-        """False when somebody is making it at this moment."""
-        with (self._directory / f"{key}.lock").open("ab") as lock:
-            if not _locked(lock):
-                return False
-            # From here on it is not there: whoever asks for it waits for the lock, and makes it again.
-            self._done(key).unlink(missing_ok=True)
-            await asyncio.to_thread(self.remove, key)
-        return True
+    def _remove_files(self, key: str) -> None:
+        shutil.rmtree(self._directory / key, ignore_errors=True)
+        self._log(key).unlink(missing_ok=True)
+        self._users(key).unlink(missing_ok=True)
 
     async def close(self) -> None:
         """Give up what is being made."""
@@ -190,7 +193,10 @@ def _locked(lock: IO[bytes]) -> bool:
 
 
 def size_of(directory: Path) -> int:
-    """Bytes of all files in a directory and below it."""
-    return sum(
-        os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(directory) for name in names
-    )
+    """Bytes of all files in a directory and below it, but for those that are removed meanwhile."""
+    size = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += os.lstat(os.path.join(folder, name)).st_size
+    return size

@@ -24,6 +24,8 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds that living replicas of the former host may take to come in; one that does not is taken for dead.
 PATIENCE = 5.0
+#: Seconds between two looks whether those that are awaited live still.
+_LOOK = 0.1
 
 #: A replica with all its variables.
 _LONGEST = 4 * 1024 * 1024
@@ -79,13 +81,15 @@ class Orphanage:
         self._listener.setblocking(False)
         self._begin(self._serve(self._listener))
         awaited = {each.name: each for each in left if each.lives}
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
-                while any(name not in self._names and each.lives for name, each in awaited.items()):
-                    self._came.clear()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(0.1):  # it may end instead of coming
-                            await self._came.wait()
+        # Counted, not timed: while this host could not run, nobody could come in.
+        looks = round(PATIENCE / _LOOK)
+        while looks and any(name not in self._names and each.lives for name, each in awaited.items()):
+            self._came.clear()
+            try:
+                async with asyncio.timeout(_LOOK):  # it may end instead of coming
+                    await self._came.wait()
+            except TimeoutError:
+                looks -= 1
         for name, each in awaited.items():
             if name not in self._names and each.pid is not None and each.lives:
                 _logger.warning("replica %s does not look for its new host: it is ended", each.spec.id)

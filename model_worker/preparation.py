@@ -10,7 +10,7 @@ from pathlib import Path
 
 from model_worker.artifacts import FetchError
 from model_worker.environments import EnvironmentFailure
-from model_worker.forks import Forks
+from model_worker.forks import ForkError, Forks
 from model_worker.orphanage import identity
 from model_worker.protocol import Spec
 from model_worker.surroundings import Surroundings
@@ -76,6 +76,8 @@ async def prepare(
             raise
         if not server.is_up:
             say("Importing the environment's packages.")
+            if not await server.came_up():  # waited for here, where a stop ends the waiting
+                raise ForkError(server.last_failure)
     task = Task(
         title=spec.title,
         model=str(model),

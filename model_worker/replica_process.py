@@ -98,7 +98,8 @@ class ReplicaProcess:
     async def attend(self, listener: Listener, progress: Callable[[str], None], ready: Callable[[], None]) -> Ending:
         """See it through to its end; `progress` hears how far it is, `ready` that it has answered at its `listener`."""
         reader, writer = await asyncio.open_unix_connection(sock=self._channel)
-        reports = asyncio.create_task(_hear(reader, progress), name=f"reports of process {self.pid}")
+        failures: list[Report] = []
+        reports = asyncio.create_task(_hear(reader, progress, failures.append), name=f"reports of process {self.pid}")
         ping = asyncio.create_task(_ping(listener, ready), name=f"ping of process {self.pid}")
         try:
             status = await self._child.ended
@@ -113,8 +114,7 @@ class ReplicaProcess:
             reports.cancel()
             writer.close()
             await asyncio.gather(ping, reports, return_exceptions=True)
-        failure = reports.result() if reports.done() and not reports.cancelled() else None
-        return Ending(self._ended_for or _how(status), failure)
+        return Ending(self._ended_for or _how(status), failures[-1] if failures else None)
 
 
 async def fork(task: Task, forks: Forks, listener: Listener, log: int) -> ReplicaProcess:
@@ -145,17 +145,17 @@ def inherited(pid: int, heart: int, channel: socket.socket) -> ReplicaProcess:
         os.close(heart)
 
 
-async def _hear(reader: asyncio.StreamReader, progress: Callable[[str], None]) -> Report | None:
-    """Tell of the process's progress; its report of a failure, if it makes one."""
-    failure = None
+async def _hear(
+    reader: asyncio.StreamReader, progress: Callable[[str], None], failed: Callable[[Report], None]
+) -> None:
+    """Tell of the process's progress, and of its failure if it reports one."""
     with contextlib.suppress(ConnectionError):
         async for line in reader:
             report = Report.from_line(line)
             if report.failure:
-                failure = report
+                failed(report)
             else:
                 progress(report.progress)
-    return failure
 
 
 async def _ping(listener: Listener, ready: Callable[[], None]) -> None:
@@ -182,7 +182,7 @@ async def _answers(listener: Listener) -> bool:
         return False
 
 
-async def _end_of(pid: int, reports: asyncio.Task[Report | None]) -> None:
+async def _end_of(pid: int, reports: asyncio.Task[None]) -> None:
     """Return when a process has ended that is not our child; where the kernel does not tell, its end of the channel does."""
     if not hasattr(os, "pidfd_open"):
         await asyncio.wait([reports])

@@ -18,7 +18,7 @@ from model_worker.batch import Batcher, FastPath, Item
 from model_worker.codec import ARROW_STREAM, Format, InputError, OutputError, Payload, UnsupportedTypeError
 from model_worker.metrics import Metrics
 from model_worker.model import Model, ModelError
-from model_worker.pulse import AT_WORK, Pulse
+from model_worker.pulse import AT_WORK, BEAT, Pulse
 
 #: Longer messages help nobody, and may hold a whole input.
 _MAX_MESSAGE = 2000
@@ -233,7 +233,9 @@ class Service:
     def _reply(self, reply: Reply, arrived: float, answer: Answer) -> None:
         metrics = self.metrics
         metrics.in_flight -= 1
-        self._pulse[AT_WORK] = monotonic() if metrics.in_flight else 0.0
+        now = monotonic()
+        self._pulse[BEAT] = now  # first: while the model held the interpreter's lock there was no other beat
+        self._pulse[AT_WORK] = now if metrics.in_flight else 0.0
         metrics.answered(reply.status)
         if reply.times is not None:
             parse, queue, predict, serialize = reply.times

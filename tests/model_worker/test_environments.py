@@ -24,9 +24,10 @@ def pypi(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Skips what needs a package from PyPI where that is not reachable."""
     target = tmp_path_factory.mktemp("pypi")
     command = [uv.find_uv_bin(), "pip", "install", "--target", str(target), "six==1.16.0"]
-    tried = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    if tried.returncode != 0:
-        pytest.skip(f"PyPI is not reachable: {tried.stderr[-300:]}")
+    try:
+        subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except subprocess.SubprocessError as error:
+        pytest.skip(f"PyPI is not reachable: {error} {error.stderr!s:.300}")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from model_worker import fork_servers
 from model_worker.environments import Environment
 from model_worker.fork_servers import ForkServers, superfluous
 from model_worker.pulse import Patience
@@ -36,9 +37,10 @@ def test_which_are_superfluous(idle: dict[str, float], warm: int, ended: list[st
     assert superfluous(idle, {"a", "b", "c"}, warm, 60.0) == ended
 
 
-def test_the_last_used_stays_for_those_who_sleep(tmp_path: Path) -> None:
+def test_the_last_used_stays_for_those_who_sleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two that sleeping replicas need, one may stay: the longest idle ends, the other when its replicas are gone."""
     needed = {"a", "b"}
+    monkeypatch.setattr(fork_servers, "_memory_is_scarce", lambda: False)
 
     async def scenario() -> None:
         servers = ForkServers(

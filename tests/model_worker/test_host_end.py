@@ -1,5 +1,6 @@
 """How a host ends, and what is left of it: nothing."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,11 +10,14 @@ from typing import Any
 
 import psutil
 
-from tests.model_worker.hosting import ROOT, Control, RunningHost, call, connection, predict, wait_until
+from tests.model_worker.hosting import PATIENCE, ROOT, Control, RunningHost, call, connection, predict, wait_until
 from tests.model_worker.saved_models import SavedModels
 from tests.processes import command_line
 
 ROW = {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]]}}
+
+#: Code of a model that waits until there is the file that a request names.
+WAIT = "all(time.sleep(0.01) is None for _ in iter(lambda: os.path.exists(model_input[0]), True))"
 
 
 def test_a_terminated_host_leaves_nothing(models: SavedModels) -> None:
@@ -30,7 +34,7 @@ def test_a_terminated_host_leaves_nothing(models: SavedModels) -> None:
         host.process.send_signal(signal.SIGTERM)
         assert channel.getresponse().status == 200
         channel.close()
-        host.process.wait(30)
+        host.process.wait(PATIENCE)
         assert host.process.returncode == 0
         assert host.processes() == []
     finally:
@@ -51,7 +55,7 @@ def test_a_terminated_host_does_not_wait_for_ever(models: SavedModels) -> None:
 
 def test_replicas_of_a_killed_host_serve_for_a_while_and_end(models: SavedModels) -> None:
     """Kill -9 of the host: its replicas answer on, and after the orphan grace they are gone with their sockets."""
-    host = RunningHost("--orphan-grace", "1.5")
+    host = RunningHost("--orphan-grace", "5")
     try:
         state = host.control().ready("r", models("linear"))
         host.process.kill()
@@ -69,10 +73,10 @@ def test_the_successor_of_a_dead_host_takes_its_replicas_over(models: SavedModel
     So are those that wait for a replica that sleeps, all of them by one process; nobody else is woken. A replica that
     crashes then is noticed, its words are there, and it can be started again with the variables it had.
     """
-    hosts = [RunningHost("--watchdog", "2")]
+    hosts = [RunningHost("--watchdog", "10")]
     clients = ThreadPoolExecutor(50)
     try:
-        model = models.code("patient", body="time.sleep(float(model_input[0])); return [os.environ.get('COLOUR')]")
+        model = models.code("patient", body=f"{WAIT}; return [os.environ.get('COLOUR')]")
         control = hosts[0].control()
         state = control.ready("r", model, environment_vars={"COLOUR": "red"})
         control.start("other", models("linear"), asleep=True)
@@ -88,8 +92,9 @@ def test_the_successor_of_a_dead_host_takes_its_replicas_over(models: SavedModel
         wait_until(lambda: keeps(hosts[0], 3), "somebody keeps their sockets again")
         answers = []
         for deadly in (hang, freeze):
+            go = hosts[0].directory / f"go-{deadly.__name__}"
             channel = connection(state)
-            channel.request("POST", "/invocations", b'{"inputs": ["0.5"]}')
+            channel.request("POST", "/invocations", json.dumps({"inputs": [str(go)]}).encode())
             wait_until(lambda: b"in_flight 1" in call(state, "GET", "/metrics")[1], "it is in hand")
             deadly(hosts[-1])
             answers += [clients.submit(predict, sleeper, ROW) for _ in range(25)]
@@ -101,6 +106,7 @@ def test_the_successor_of_a_dead_host_takes_its_replicas_over(models: SavedModel
             hosts.append(RunningHost(directory=hosts[0].directory))
             control = hosts[-1].control()
             assert control.replicas["r"] == state
+            go.touch()
             assert channel.getresponse().status == 200
             channel.close()
             lost = control.replicas["asleep"]
@@ -114,7 +120,7 @@ def test_the_successor_of_a_dead_host_takes_its_replicas_over(models: SavedModel
         assert "ended" in control.until("r", "FAILED")["message"]
         again = control.ready("r", model, environment_vars={"COLOUR": "blue"})
         assert again["address"] == state["address"]
-        assert predict(again, {"inputs": ["0"]}) == ["blue"]
+        assert predict(again, {"inputs": ["/"]}) == ["blue"]
     finally:
         hosts[-1].process.send_signal(signal.SIGCONT)
         hosts[-1].end()
@@ -134,7 +140,11 @@ def keeps(host: RunningHost, sockets: int) -> bool:
 def hang(host: RunningHost) -> None:
     """Let it wait in a system call for ever: opening this file waits for a reader, and none comes."""
     os.mkfifo(host.directory / "l" / "hung.log")
-    host.control().start("hung", "/no/such/model")
+    control = host.control()
+    control.start("hung", "/no/such/model")
+    # What it says last before it opens the file: until then somebody who connects would still wake a replica.
+    while control.replicas.get("hung", {}).get("address") is None:
+        control.hear()
 
 
 def freeze(host: RunningHost) -> None:

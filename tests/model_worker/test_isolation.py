@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 from http.client import HTTPException
 from typing import Any, Self
@@ -29,37 +28,37 @@ def host() -> Iterator[RunningHost]:
 
 
 class Neighbour:
-    """Asks a well-behaved replica again and again, and notes how long each answer takes."""
+    """Asks a well-behaved replica again and again, which answers, each time in time."""
 
     def __init__(self, state: dict[str, Any]) -> None:
         self._state = state
         self._stop = threading.Event()
         self._failure: Exception | None = None
-        self.seconds: list[float] = []
+        self.answers = 0
         self._thread = threading.Thread(target=self._ask)
 
     def _ask(self) -> None:
         while not self._stop.is_set():
-            began = time.perf_counter()
             try:
                 assert round(predict(self._state, ROW)[0], 6) == 4.0
             except (AssertionError, OSError, HTTPException) as error:
                 self._failure = error
                 return
-            self.seconds.append(time.perf_counter() - began)
+            self.answers += 1
 
     def __enter__(self) -> Self:
         self._thread.start()
-        wait_until(lambda: bool(self.seconds or self._failure), "the neighbour answers")
+        wait_until(lambda: bool(self.answers or self._failure), "the neighbour answers")
         return self
 
     def __exit__(self, *_: object) -> None:
-        answered = len(self.seconds)
-        wait_until(lambda: len(self.seconds) > answered or self._failure is not None, "it still does")
-        self._stop.set()
-        self._thread.join()
+        answered = self.answers
+        try:
+            wait_until(lambda: self.answers > answered or self._failure is not None, "it still does")
+        finally:
+            self._stop.set()
+            self._thread.join()
         assert self._failure is None
-        assert max(self.seconds) < 10
 
 
 @pytest.fixture
@@ -88,7 +87,7 @@ def test_a_model_that_eats_memory_is_ended(control: Control, models: SavedModels
     """It is told how much it used and how much it may, and another attempt makes sense."""
     eater = models.code(
         "eater",
-        body="h = []\n        for _ in range(2000):\n            h.append(bytearray(1 << 20)); time.sleep(0.001)",
+        body="h = []\n        for _ in range(2000):\n            h.append(bytearray(1 << 20)); time.sleep(0.001)\n        time.sleep(1000)",
     )
     state = control.ready("bad", eater)
     with neighbour:
@@ -103,7 +102,7 @@ def test_a_model_may_use_what_its_workload_size_allows(control: Control, models:
     hungry = models.code("hungry", load="self.much = bytearray(b'x' * (900 << 20))")
     control.start("small", hungry)
     control.ready("large", hungry, workload_size="Large")
-    assert "MB of memory" in control.until("small", "FAILED", "READY")["message"]
+    assert "MB of memory" in control.until("small", "FAILED")["message"]
 
 
 def test_models_that_sleep_keep_nobody_waiting(control: Control, models: SavedModels, neighbour: Neighbour) -> None:
@@ -123,7 +122,9 @@ def test_a_gigabyte_of_prints_is_bounded(
     host: RunningHost, control: Control, models: SavedModels, neighbour: Neighbour
 ) -> None:
     """What it prints does not fill the disk, what it printed last is kept, and others answer meanwhile."""
+    # It waits where the disk would be full, for ever if nobody cut the log.
     body = "block = 'x' * 99 + chr(10)\n        for _ in range(1000):\n            sys.stdout.write(block * 10_000)\n"
+    body += "            while os.fstat(1).st_size > 300 << 20: time.sleep(0.01)\n"
     state = control.ready("bad", models.code("printer", body=f"{body}        print('the end'); return [1]"))
     log = host.directory / "l" / "bad.log"
     sizes: list[int] = []
@@ -135,7 +136,7 @@ def test_a_gigabyte_of_prints_is_bounded(
             asking.join(0.01)
     wait_until(lambda: log.stat().st_size < 5 << 20, "the log is cut")
     assert control.logs("bad", lines=1) == "the end"
-    assert max(sizes) < 600 << 20
+    assert max(sizes) < 310 << 20
 
 
 def test_a_replica_keeps_to_its_processors_and_stands_back(control: Control, models: SavedModels) -> None:

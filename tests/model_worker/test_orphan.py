@@ -65,7 +65,7 @@ def test_an_orphan_looks_on_until_a_host_has_answered(
     ours, theirs = socket.socketpair()
     with ours, theirs, ThreadPoolExecutor(1) as serving:
         served = serving.submit(serve)
-        found = find_host("orphanage", "{}", [theirs.fileno()], ours, grace=10)
+        found = find_host("orphanage", "{}", [theirs.fileno()], ours, grace=60)
         served.result()
         assert found is fate
         if fate is Fate.ADOPTED:

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_worker import admission
 from model_worker.admission import MOST, WARMING, Admission, Queue
 from model_worker.codec import Payload
 from model_worker.service import Reply, Service
@@ -143,19 +142,21 @@ def test_nothing_is_predicted_for_those_who_have_gone(held: tuple[Running, HeldM
 
 
 def test_the_pace_of_what_runs_side_by_side_is_that_of_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four threads that take a tenth of a second each answer forty requests a second."""
-    monkeypatch.setattr(admission, "WARMING", 0.0)
+    """What each of four threads has taken for a request has been enough for four."""
+    told: list[tuple[float, float]] = []
+    monkeypatch.setattr(Admission, "predicted", lambda _, seconds, requests, age: told.append((seconds, requests)))
 
     class Slow(EchoModel):
         def predict(self, payload: Payload) -> Any:
             threading.Event().wait(0.02)
             return payload.value
 
-    async def run() -> float:
+    async def run() -> None:
         with ThreadPoolExecutor(4) as pool:
             service = Service(Slow(), pool, threads=4)
             replies: list[Reply] = await asyncio.gather(*(service.ask(ONE, None) for _ in range(24)))
             assert {reply.status for reply in replies} == {200}
-            return service._admission.pace
 
-    assert 0.005 <= asyncio.run(run()) < 0.05
+    asyncio.run(run())
+    assert len(told) == 24
+    assert all(seconds > 0.015 and requests == 4 for seconds, requests in told)

@@ -14,6 +14,9 @@ from tests.model_worker.saved_models import SavedModels
 
 ROW = {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]]}}
 
+#: Code of a model that waits until there is a file `go` where its replica works.
+HELD = "all(time.sleep(0.01) is None for _ in iter(lambda: os.path.exists('go'), True))"
+
 
 def test_a_started_replica_answers(control: Control, models: SavedModels) -> None:
     """READY means that the replica answers predictions, pings and its version."""
@@ -62,20 +65,13 @@ def test_a_stopped_replica_leaves_no_process_and_no_socket(control: Control, mod
 
 def test_requests_in_flight_are_answered_when_it_is_stopped(control: Control, models: SavedModels) -> None:
     """Twenty requests that a replica has, most of them still waiting for their turn, are all answered after the stop."""
-    held = "open('begun', 'a').close(); all(time.sleep(0.01) is None for _ in iter(lambda: os.path.exists('go'), True))"
-    state = control.ready("r", models.code("held", body=f"{held}; return [1]"))
-    replica = psutil.Process(state["pid"])
-    begun, go = (os.path.join(replica.cwd(), name) for name in ("begun", "go"))
-
-    def connected() -> int:
-        return sum(each.laddr == state["address"]["path"] for each in replica.net_connections("unix"))
-
+    state = control.ready("r", models.code("held", body=f"{HELD}; return [1]"))
+    go = Path(psutil.Process(state["pid"]).cwd(), "go")
     with ThreadPoolExecutor(20) as clients:
         answers = [clients.submit(predict, state, {"inputs": [1]}) for _ in range(20)]
-        wait_until(lambda: os.path.exists(begun), "the first predict began")
-        wait_until(lambda: connected() == 1 + 20, "all are connected, and nothing but them and the listening socket is")
+        wait_until(lambda: b"requests_in_flight 20\n" in call(state, "GET", "/metrics")[1], "all are in hand")
         control.stop("r")
-        Path(go).touch()
+        go.touch()
         assert [answer.result() for answer in answers] == [[1]] * 20
     control.until_gone("r")
 
@@ -203,17 +199,20 @@ def test_a_replica_is_stopped_before_it_has_a_process(control: Control, models: 
     for _ in range(5):
         control.start("r", models("linear"))
         control.stop("r")
-        control.hear()
+        control.until("r", "STARTING", "STOPPING")
         control.until_gone("r")
 
 
 def test_pings_are_answered_while_the_model_works(control: Control, models: SavedModels) -> None:
     """A busy model does not make its replica look dead."""
-    state = control.ready("r", models.code("busy", body="time.sleep(0.5); return [1]"))
+    state = control.ready("r", models.code("busy", body=f"{HELD}; return [1]"))
+    go = Path(psutil.Process(state["pid"]).cwd(), "go")
     busy = threading.Thread(target=predict, args=(state, {"inputs": [1]}))
     busy.start()
+    wait_until(lambda: b"requests_in_flight 1\n" in call(state, "GET", "/metrics")[1], "it works")
     assert call(state, "GET", "/ping")[0] == 200
     assert busy.is_alive()
+    go.touch()
     busy.join()
 
 

@@ -16,6 +16,7 @@ import httpx
 import pandas as pd
 import pytest
 
+from model_worker.admission import MOST, Queue
 from model_worker.batch import FastPath
 from model_worker.fast import Wish
 from model_worker.service import Service
@@ -59,7 +60,7 @@ class BothServers:
         _, ours, fast = self._load(model)
 
         async def asked() -> list[Ours]:
-            service = Service(ours, self._pool)
+            service = Service(ours, self._pool, queue=Queue(requests=MOST))  # refuses nobody, however slow the machine
             if fast is not None:
                 service.use(fast, self._pool)
             replies = await asyncio.gather(*(service.ask(body, content_type, accept) for body in bodies))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from model_worker.environments import BASE
-from model_worker.forks import ForkServer, Template
+from model_worker.forks import ForkError, ForkServer, Template
 from model_worker.pulse import Patience
 from model_worker.task import Limits, Task
 from model_worker.templates import Templates
@@ -100,12 +100,30 @@ def test_a_template_that_dies_takes_no_replica_with_it(control: Control, models:
     control.until_gone("old")
 
 
+def test_nobody_waits_for_a_template_that_has_ended() -> None:
+    """There will be no other in its place: who asks, before or after its end, is told so."""
+
+    async def scenario() -> None:
+        template = Template(Patience())
+        async with asyncio.timeout(60):
+            asked = asyncio.create_task(template.fork("replica", "{}", []))
+            await asyncio.sleep(0)
+            template.abandon()
+            with pytest.raises(ForkError):
+                await asked
+            with pytest.raises(ForkError):
+                await template.fork("replica", "{}", [])
+            assert not await template.came_up()
+
+    asyncio.run(scenario())
+
+
 def test_a_replica_can_be_stopped_while_its_model_is_loaded_for_all(control: Control, models: SavedModels) -> None:
     """Start and stop in one breath leave nothing."""
     for _ in range(3):
         control.start("r", models("neighbours"), environment_vars={"B": "1"})
         control.stop("r")
-        control.hear()
+        control.until("r", "STARTING", "STOPPING")
         control.until_gone("r")
 
 
@@ -116,7 +134,7 @@ def test_a_template_that_nobody_uses_ends(models: SavedModels, tmp_path: Path) -
         patience = Patience()
         server = ForkServer(BASE, fork_server_variables(os.environ), patience, log=tmp_path / "log", directory=tmp_path)
         running = asyncio.create_task(server.run())
-        templates = Templates(tmp_path, 1, patience, idle=0.1)
+        templates = Templates(tmp_path, 1, patience, idle=60)
         task = Task("t/r", str(models("neighbours")), {}, str(tmp_path), Limits())
 
         def directories() -> list[str]:
@@ -129,6 +147,7 @@ def test_a_template_that_nobody_uses_ends(models: SavedModels, tmp_path: Path) -
                 assert directories() == ["template-1"]
             async with templates.of(task, server, output.fileno()) as same:
                 assert same is first
+                templates._idle = 0.0
             await asyncio.to_thread(wait_until, lambda: not directories() and not alive(process), "it is gone")
             async with templates.of(task, server, output.fileno()) as later:
                 assert isinstance(later, Template)

@@ -1,7 +1,6 @@
 """Replicas that sleep: no process, and the next request wakes them and is answered."""
 
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -24,9 +23,7 @@ def test_a_request_wakes_a_sleeping_replica_and_is_answered(control: Control, mo
     before = control.ready("r", models("linear"))
     asleep(control, "r")
     assert not psutil.pid_exists(before["pid"])
-    began = time.monotonic()
     assert abs(predict(before, ROW)[0] - 4) < 1e-6
-    assert time.monotonic() - began < 20
     state = control.until("r", "READY")
     assert (state["address"], state["attempt"]) == (before["address"], 2)
 

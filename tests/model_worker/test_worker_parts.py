@@ -87,6 +87,27 @@ def test_a_log_that_grows_is_cut_in_place(directory: Path) -> None:
     assert logs.tail("r", 0) == ""
 
 
+def test_what_is_printed_while_a_log_is_cut_is_not_lost(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes after what was printed before, as far as the host can keep up with it."""
+    logs = Logs(directory, max_bytes=1000, kept_bytes=100)
+    file = logs.open("r", "attempt 1")
+    os.write(file, b"".join(b"line %d\n" % number for number in range(200)))
+    meanwhile, read = iter(range(3)), os.pread
+
+    def pread(descriptor: int, length: int, offset: int) -> bytes:
+        data = read(descriptor, length, offset)
+        for number in meanwhile:
+            os.write(file, b"meanwhile %d\n" % number)
+            break
+        return data
+
+    monkeypatch.setattr(os, "pread", pread)
+    logs.cut(["r"])
+    os.close(file)
+    assert logs.path("r").stat().st_size < 200
+    assert logs.tail("r", 4) == "line 199\nmeanwhile 0\nmeanwhile 1\nmeanwhile 2"
+
+
 def test_logs_of_replicas_that_are_gone_are_kept_but_not_all(directory: Path) -> None:
     """Only the most recent files of the dead stay; a living replica's file always does."""
     logs = Logs(directory)
