@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from jwt.algorithms import OKPAlgorithm
 
 from controlplane.domain import ADMINS, GROUPS_CLAIM, TOKEN_ID_CLAIM, USER_CLAIM, Token, groups_in, membership
-from controlplane.files import make_private
+from controlplane.files import make_private, write_private
 
 ISSUER = "wye"
 ADMIN = "admin"
@@ -95,12 +95,13 @@ def kept_token(file: Path, signer: Signer, user: str, groups: tuple[str, ...]) -
 
     One that says its groups as tokens once did, so that Envoy would not find any, is replaced.
     """
-    if not file.exists() or GROUPS_CLAIM not in _claims(file.read_text().strip()):
-        file.unlink(missing_ok=True)
+    former = file.exists()
+    if not former or GROUPS_CLAIM not in _claims(file.read_text().strip()):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         now_ms = int(time.time()) * 1000
         text, _ = signer.sign(user, groups, comment=_MADE, creator=ADMIN, now_ms=now_ms, expires_ms=None)
-        make_private(file, text)
+        # What another has made meanwhile stays: it may have been handed out.
+        (write_private if former else make_private)(file, text)
     return _known(file.read_text().strip())
 
 

@@ -47,7 +47,7 @@ _RESPONSES = message_classes(
 )
 
 #: Seconds after which something that should happen is held not to.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class _Message(Protocol):

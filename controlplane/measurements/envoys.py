@@ -22,6 +22,8 @@ PATIENCE = 5.0
 #: Reading its statistics keeps an Envoy's main thread from everything else, configuration included: some 0.2 s with ten
 #: thousand endpoints, even if all are idle. So what was read is used again until this many times as long has passed.
 REST = 50
+#: … but for no longer than so many seconds: what took long may have been this machine, and not an Envoy.
+LONGEST_REST = 10.0
 
 _CLUSTER = "envoy_cluster_name"
 _REQUESTS = "envoy_cluster_upstream_rq_"
@@ -54,7 +56,7 @@ class Envoys:
                 self._last = tuple(self._pool.map(_Admin.read, self._admins))
                 ended = self._clock.monotonic()
                 all_up = all(reading.up for reading in self._last)
-                self._fresh_until = ended + REST * (ended - began) if all_up else ended
+                self._fresh_until = ended + min(LONGEST_REST, REST * (ended - began)) if all_up else ended
             return self._last
 
 

@@ -70,7 +70,7 @@ class ProcessRuntime:
             try:
                 await self._connection()
                 pause, complained = _PAUSES[0], False
-            except (OSError, HostError, asyncio.IncompleteReadError) as error:
+            except (OSError, HostError) as error:
                 if not complained:
                     _logger.warning("worker host at %s is out of reach: %s", self._address, error)
                 complained = True
@@ -130,7 +130,10 @@ class ProcessRuntime:
             self._awaited.pop(request, None)
 
     async def _connection(self) -> None:
-        """One connection, from adoption to its end."""
+        """One connection, from adoption to its end.
+
+        Raises OSError or HostError when it does not come to an adoption.
+        """
         reader, writer = await self._connect()
         try:
             await self._adopt(reader)
@@ -138,9 +141,12 @@ class ProcessRuntime:
             if self._epoch:
                 await self._say({"type": "acting"})  # before anything else is asked of it
             self._reachable.set()
-            while (message := await self._read(reader)) is not None:
-                self._heed(message)
-            _logger.warning("worker host at %s closed the connection", self._address)
+            try:
+                while (message := await self._read(reader)) is not None:
+                    self._heed(message)
+                _logger.warning("worker host at %s closed the connection", self._address)
+            except (OSError, HostError) as error:
+                _logger.warning("worker host at %s is lost: %s", self._address, error)
         finally:
             self._writer = None
             self._reachable.clear()
@@ -210,7 +216,7 @@ class ProcessRuntime:
         try:
             writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
             await writer.drain()
-        except ConnectionError:
+        except OSError:
             pass  # dropped; the reading side sees the end of the connection too
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Float, cast, delete, extract, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Float, cast, delete, extract, func, insert, or_, select, text, update
 
 from controlplane.store.database import plain_words
 from controlplane.store.errors import DeposedError
@@ -56,6 +56,8 @@ class Lease:
         self._me = me
         #: The epoch of the lease that we have, or had until somebody took over; None before we ever had it.
         self.epoch: int | None = None
+        #: The epoch whose lease had run out when it was last looked at; None when it had not.
+        self._run_out: int | None = None
 
     def beat(self, above: int = 0) -> View:
         """Be heard of; renew the lease when it is ours, take it when it is free. Who acts now is in the answer.
@@ -106,13 +108,15 @@ class Lease:
             connection.execute(insert(control_planes).values(**row, seen=_NOW))
 
     def _take(self, connection: Connection) -> None:
+        """One that has run out is free at the second look: where the whole machine stood still, its holder renews it first."""
         statement = (
             update(duty)
-            .where(duty.c.expires < _NOW)
+            .where(duty.c.expires < _NOW, or_(duty.c.expires == 0.0, duty.c.epoch == self._run_out))
             .values(epoch=duty.c.epoch + 1, holder=self._me.name, expires=_NOW + TTL)
             .returning(duty.c.epoch)
         )
         self.epoch = connection.execute(statement).scalar()
+        self._run_out = connection.execute(select(duty.c.epoch).where(duty.c.expires < _NOW)).scalar()
         if self.epoch is not None:
             connection.execute(delete(control_planes).where(control_planes.c.seen < _NOW - _FORGOTTEN))
 

@@ -15,6 +15,8 @@ _ACTIVE = f"http.{LISTENER}.downstream_rq_active"
 _PAUSE, _QUIET = 0.05, 1.0
 #: Seconds in which clients that send one request after another on a connection hear that it is the last one.
 _NOTICE = 0.3
+#: Seconds that Envoy may be silent before it is taken for dead; on a busy machine it may not run for some.
+_PATIENCE = 15.0
 
 
 async def drain(admin: Path, waiting: Callable[[int], None]) -> None:
@@ -24,7 +26,7 @@ async def drain(admin: Path, waiting: Callable[[int], None]) -> None:
     """
     transport = httpx.AsyncHTTPTransport(uds=str(admin))
     try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://envoy", timeout=2.0) as envoy:
+        async with httpx.AsyncClient(transport=transport, base_url="http://envoy", timeout=_PATIENCE) as envoy:
             # Answers carry "connection: close" from now on. Clients that are at it hear of it before nobody listens any
             # more: whoever connects in the very moment in which that ends finds its connection reset.
             await envoy.post("/healthcheck/fail")

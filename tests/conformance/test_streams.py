@@ -121,7 +121,7 @@ async def test_stream_broken_while_it_is_written_to() -> None:
         await stays.subscribe(CDS, "c1")
         await it.quiesce()
         assert summary(stays.received) == [("Cluster", "c1")]
-        assert [each.node_id for each in it.hub.sessions] == ["stays"]
+        await stays.until(lambda: [each.node_id for each in it.hub.sessions] == ["stays"])
 
 
 @asynchronous

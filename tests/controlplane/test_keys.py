@@ -52,7 +52,9 @@ def test_a_token_that_says_its_groups_as_tokens_once_did_is_replaced(tmp_path: P
 def test_who_comes_second_takes_the_keys_of_the_first(tmp_path: Path) -> None:
     """Control planes that start at the same time on one directory have the same keys, and leave nothing else there."""
     with ThreadPoolExecutor(8) as starting:
+        tokens = starting.map(lambda _: keys.load_or_make(tmp_path / "keys").admin_token, range(8))
         found = set(starting.map(lambda _: keys.fingerprint(tmp_path / "keys"), range(8)))
+    assert len(set(tokens)) == 1
     assert found == {keys.fingerprint(tmp_path / "keys")}
     assert len(list((tmp_path / "keys").iterdir())) == 3
     assert found != {keys.fingerprint(tmp_path / "others")}

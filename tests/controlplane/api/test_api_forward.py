@@ -19,14 +19,14 @@ Leader = Callable[..., tuple[bool, Address | None]]
 StandingBy = Callable[[Leader], Client]
 
 
-def application(name: str) -> Flask:
-    """Says who it is and what it was asked."""
+def application(name: str, hangs: threading.Event | None = None) -> Flask:
+    """Says who it is and what it was asked; to `hang` it says nothing until `hangs` is set."""
     app = Flask(name)
 
     @app.route("/<path:path>", methods=["GET", "POST"])
     def tell(path: str) -> tuple[Response, int]:
-        if path == "hang" and name == "acting":
-            threading.Event().wait(1.5)
+        if path == "hang" and hangs is not None:
+            hangs.wait(60)
         told = {
             "by": name,
             "path": request.full_path,
@@ -44,8 +44,10 @@ def application(name: str) -> Flask:
 def acting(tmp_path: Path) -> Iterator[Address]:
     """The one that acts."""
     address = Address(path=str(tmp_path / "api"))
-    server = serve(application("acting"), address, 4)
+    hangs = threading.Event()
+    server = serve(application("acting", hangs), address, 4)
     yield address
+    hangs.set()
     server.close()
 
 

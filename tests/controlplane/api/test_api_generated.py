@@ -83,7 +83,9 @@ def test_any_object_gets_an_answer(api: Api, body: dict[str, Any]) -> None:
         _refusal_changes_nothing(api, method, path, {"json": body})
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(body=st.binary(max_size=40) | _JSON.map(lambda value: repr(value).encode("utf-8", "replace")))
 def test_any_bytes_get_an_answer(api: Api, body: bytes) -> None:
     """Bytes that are no JSON object, or only look like one, are refused in the same way."""

@@ -67,9 +67,9 @@ def test_close_waits_for_the_requests_in_hand() -> None:
     server = serve(app, Address(host="127.0.0.1", port=0))
     url = f"http://{server.address}"
     answers: list[str] = []
-    with httpx.Client(base_url=url) as idle:
+    with httpx.Client(base_url=url, timeout=60) as idle:
         idle.get("/nothing")
-        request = threading.Thread(target=lambda: answers.append(httpx.get(f"{url}/slow").text))
+        request = threading.Thread(target=lambda: answers.append(httpx.get(f"{url}/slow", timeout=60).text))
         request.start()
         arrived.wait()
         closing = threading.Thread(target=server.close)

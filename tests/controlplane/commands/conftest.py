@@ -79,6 +79,7 @@ class StubWye:
         self.endpoints = {}
         self.requests = []
         self.scripted = defaultdict(deque)
+        self._lock = threading.RLock()
         #: How many GETs still see the next update IN_PROGRESS; None: all of them.
         self.polls = 1
         #: Why the next update fails; None: it does not.
@@ -157,6 +158,10 @@ class StubWye:
         }
 
     def answer(self, request):
+        with self._lock:  # nobody sees what another call has half done
+            return self.answer_alone(request)
+
+    def answer_alone(self, request):
         self.requests.append(request)
         queue = self.scripted[request.method, request.path]
         if queue:

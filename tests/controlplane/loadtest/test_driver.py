@@ -19,6 +19,19 @@ def drive(server, mode, seconds, *, targets=1, timeout=30.0, watching=lambda *_:
     return driver.run(driver.Assignment(server.url, [request] * targets, mode, seconds, timeout), watching, 0.05)
 
 
+class Interrupt:
+    """Watches, and presses Ctrl-C once, when what is counted satisfies `enough`."""
+
+    def __init__(self, enough):
+        self.enough = enough
+        self.pressed = False
+
+    def __call__(self, tally, _):
+        if self.enough(tally) and not self.pressed:
+            self.pressed = True
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def stalls_at(number):
     """Answers of a server that stalls at this request."""
     return lambda asked: "stall" if asked == number else answer()
@@ -41,11 +54,12 @@ def test_a_stall_of_a_second_is_reported_at_a_fixed_rate():
 
 def test_clients_that_wait_for_their_answers_hardly_see_the_same_stall():
     """Which is why latency is measured at a rate: four clients have asked four times in that second."""
-    with StallingServer(stalls_at(40), stall=0.5) as server:
-        ran = drive(server, Closed(4), 1)
+    with StallingServer(stalls_at(40)) as server:
+        ran = drive(server, Closed(4), 60, watching=Interrupt(lambda tally: tally.succeeded > 100))
     whole = ran.tally.latencies[0]
-    assert whole.highest >= 0.45e9
-    assert whole.quantile(0.9) < 0.2e9
+    assert whole.highest >= 0.95e9
+    quick = max(not_above for value, not_above in whole.steps() if value < 0.9e9)
+    assert whole.count - quick <= 8  # four, and as many again should the machine stall as well
 
 
 def test_what_waits_for_a_connection_has_waited():
@@ -85,14 +99,14 @@ def test_failures_are_told_by_kind():
 def test_answers_that_close_the_connection_are_answers():
     """A server without keep-alive is tested as well: each request on a connection of its own."""
     with StallingServer(lambda _: answer(more=b"connection: close\r\n")) as server:
-        ran = drive(server, Closed(3), 0.3)
+        ran = drive(server, Closed(3), 60, watching=Interrupt(lambda tally: tally.succeeded > 10))
     assert ran.tally.succeeded > 10
     assert ran.tally.failed == 0
 
 
 def test_what_takes_too_long_is_a_timeout_whether_it_was_sent_or_not():
     """The test ends, and nothing is forgotten."""
-    with StallingServer(stalls_at(3), stall=3.0) as server:
+    with StallingServer(stalls_at(3), stall=60.0) as server:
         ran = drive(server, Open(50, 2), 0.5, timeout=0.5)
     assert ran.tally.sent == 25
     assert ran.tally.failures["timeout"].count >= 20
@@ -109,14 +123,7 @@ def test_two_targets_share_the_load_equally():
 def test_ctrl_c_ends_the_test_with_what_was_measured():
     """No KeyboardInterrupt, no waiting for what is under way."""
     with StallingServer(stalls_at(50), stall=20.0) as server:
-        asked = threading.Event()
-
-        def watching(tally, _):
-            if tally.succeeded >= 40 and not asked.is_set():
-                asked.set()
-                os.kill(os.getpid(), signal.SIGINT)
-
-        ran = drive(server, Open(200, 16), 60, watching=watching)
+        ran = drive(server, Open(200, 16), 60, watching=Interrupt(lambda tally: tally.succeeded >= 40))
     assert ran.interrupted
     assert ran.tally.succeeded >= 40
     assert ran.seconds < 30
@@ -148,15 +155,18 @@ def test_a_server_that_goes_away_meanwhile_is_counted_not_hammered():
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
 
-        def watching(tally, _):
+        interrupt = Interrupt(lambda tally: tally.failed > 20)
+
+        def watching(tally, elapsed):
             if tally.succeeded > 10:
                 server.shutdown()
                 server.socket.close()
+                interrupt(tally, elapsed)
 
-        ran = drive(server, Closed(4), 1, watching=watching)
+        ran = drive(server, Closed(4), 60, watching=watching)
         server.shutdown()
         thread.join()
     assert ran.tally.succeeded > 10
-    assert 0 < ran.tally.failed < 200
+    assert 20 < ran.tally.failed < 20 + 200 * ran.seconds
     assert "cannot connect" in ran.tally.failures
     assert ran.tally.sent == ran.tally.succeeded + ran.tally.failed

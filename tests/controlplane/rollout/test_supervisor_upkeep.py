@@ -98,14 +98,18 @@ def test_limits_and_a_stop_are_said_to_be_kept_when_they_are() -> None:
         for limits in ((RateLimit(5),), (RateLimit(5), RateLimit(9)), ()):
             before = envoys[0].versions(TypeUrl.ROUTES)["endpoint/ep"]
             it.endpoints.save(lifecycle.amend(replace(it.get(), rate_limits=limits), 1))
-            assert (await it.supervisor.wait_delivered(it.get(), 10)).done
+            assert (await it.supervisor.wait_delivered(it.get(), 60)).done
             changed = [envoy.versions(TypeUrl.ROUTES)["endpoint/ep"] != before for envoy in envoys]
             assert changed == [len(limits) < 2] * 2
         it.endpoints.save(lifecycle.stop(it.get(), 2))
-        assert (await it.supervisor.wait_delivered(it.get(), 10)).done
+        assert (await it.supervisor.wait_delivered(it.get(), 60)).done
 
     async def alone(it: World, _: list[FakeEnvoy]) -> None:
         it.endpoints.save(lifecycle.amend(replace(it.get(), rate_limits=(RateLimit(5),)), 1))
+        await it.until(
+            lambda: (told := it.supervisor.published(it.get().id)) and told.view.limits == it.get().limits,
+            "the limits are published",
+        )
         assert (await it.supervisor.wait_delivered(it.get(), 0.1)).waiting == ("no Envoy is connected",)
 
     run(test, envoys=2)

@@ -77,9 +77,9 @@ class World:
         self.endpoints.save(begin(self.get(), specs(**versions), shares, now_ms=SystemClock().now_ms()))
 
     async def until(self, condition: Callable[[], object], what: str = "") -> None:
-        """Return when the condition holds; fails after ten seconds."""
+        """Return when the condition holds; fails after a minute."""
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not condition():  # noqa: ASYNC110 - conditions of many kinds have no common event
                     await asyncio.sleep(0.002)
         except TimeoutError:

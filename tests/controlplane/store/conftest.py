@@ -23,5 +23,5 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(url: str) -> Iterator[Store]:
     """An empty store."""
-    with Store(url, wait_seconds=0.1) as opened:
+    with Store(url, wait_seconds=60) as opened:
         yield opened

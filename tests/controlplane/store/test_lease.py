@@ -21,6 +21,13 @@ def shared(postgresql: PostgreSQL) -> Iterator[tuple[Store, Store]]:
         yield one, other
 
 
+@pytest.fixture(autouse=True)
+def nothing_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease ends when the test says so (`expire`), not while the machine runs something else."""
+    monkeypatch.setattr("controlplane.store.lease.TTL", 3600.0)
+    monkeypatch.setattr("controlplane.store.lease._LONGEST_PAUSE_MS", 3_600_000)
+
+
 def lease(store: Store, name: str) -> Lease:
     """The lease as the control plane of that name sees it."""
     return Lease(store, Peer(name, f"unix:/{name}/xds", f"unix:/{name}/api", "k"))
@@ -46,6 +53,26 @@ def test_one_acts_and_the_other_knows_whom_to_ask(shared: tuple[Store, Store]) -
     assert (b.epoch, taken.acting and taken.acting.name, [peer.name for peer in taken.peers]) == (2, "b", ["b"])
 
 
+def test_who_stood_still_together_with_everybody_goes_on(shared: tuple[Store, Store]) -> None:
+    """A lease that has run out is taken at the second look only, so that its holder may renew it when the machine goes on."""
+    a, b = lease(shared[0], "a"), lease(shared[1], "b")
+
+    def stand_still() -> None:
+        with shared[0].engine.begin() as connection:
+            connection.execute(text("UPDATE duty SET expires = 1"))
+
+    a.beat()
+    for _ in range(2):
+        stand_still()
+        b.beat()
+        a.beat()
+        b.beat()
+    assert (a.epoch, b.epoch) == (1, None)
+    stand_still()
+    b.beat()
+    assert b.beat().epoch == b.epoch == 2
+
+
 def test_who_was_overtaken_writes_nothing_more(shared: tuple[Store, Store]) -> None:
     """However late it comes and whatever it believes: its writes are refused, and so is its renewal."""
     a, b = lease(shared[0], "a"), lease(shared[1], "b")
@@ -66,8 +93,11 @@ def test_who_was_overtaken_writes_nothing_more(shared: tuple[Store, Store]) -> N
     shared[1].delete("1")
 
 
-def test_a_takeover_waits_for_a_write_but_not_for_ever(shared: tuple[Store, Store]) -> None:
+def test_a_takeover_waits_for_a_write_but_not_for_ever(
+    shared: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A write under way is finished before the duty moves; one whose writer has stopped is broken off."""
+    monkeypatch.setattr("controlplane.store.lease._LONGEST_PAUSE_MS", 1500)
     a, b = lease(shared[0], "a"), lease(shared[1], "b")
     shared[0].fence = a.fence
     a.beat()

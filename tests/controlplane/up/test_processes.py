@@ -30,8 +30,8 @@ def program(folder: Path, command: list[str] = SLEEPER, patience: float = 5.0, h
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Return when the condition holds; fails after 20 s."""
-    async with asyncio.timeout(20):
+    """Return when the condition holds; fails after a minute."""
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - processes of others have no event
             await asyncio.sleep(0.005)
 
