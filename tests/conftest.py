@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.postgresql import PostgreSQL
@@ -21,6 +22,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """One option, for the golden files."""
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden from what the code gives now")
 
+
+# A machine that has other things to do may keep any example waiting; and whether a change is good may not hang on chance.
+settings.register_profile("wye", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("wye")
 
 # Before MLflow is imported: a test run is nobody's usage statistics.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

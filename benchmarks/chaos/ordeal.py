@@ -61,8 +61,8 @@ class Chaos:
         self._wanted = {name: [1, 50, 4] for name in ("plain", "split", "large")}
         self.found = Found()
 
-    async def run(self, seconds: float) -> Found:
-        """Make the endpoints, and then trouble for so long."""
+    async def run(self, seconds: float, least: int = 0) -> Found:
+        """Make the endpoints, and then trouble for so long, and for `least` happenings."""
         for name in self._wanted:
             await asyncio.to_thread(self._wye.create, name, self._config(name))
         stop = asyncio.Event()
@@ -79,7 +79,7 @@ class Chaos:
             self._new_size: 2,
         }
         try:
-            while time.monotonic() - self._began < seconds:
+            while time.monotonic() - self._began < seconds or len(self.found.events) < least:
                 await asyncio.sleep(self._random.uniform(*self._gaps))
                 (happening,) = self._random.choices(list(happenings), list(happenings.values()))
                 await asyncio.to_thread(happening, self._random.choice(list(self._wanted)))
@@ -239,14 +239,15 @@ async def chaos(
     seconds: float,
     say: Callable[[str], None],
     gaps: tuple[float, float] = GAPS,
+    least: int = 0,
 ) -> Found:
-    """Start a Wye in `folder`, make trouble for so long, stop it; what was found."""
+    """Start a Wye in `folder`, make trouble for so long (and `least` happenings), stop it; what was found."""
     state = folder / "s"
     front = folder / "wire.sock"
     wire = Wire(front, state / "run" / "xds.sock")
     async with wire.running():
         wye = await asyncio.to_thread(Wye, state, registry=registry, WYE_CONTROL_PLANES=f"unix:{front}")
         try:
-            return await Chaos(wye, wire, seed, body, say, gaps).run(seconds)
+            return await Chaos(wye, wire, seed, body, say, gaps).run(seconds, least)
         finally:
             await asyncio.to_thread(wye.stop)

@@ -41,7 +41,7 @@ class EnvoyAlone:
             public=Address(host="127.0.0.1", port=port), api=(Address(path=f"{directory}/api.sock"),), **gateway
         )
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.hub = Hub(SystemClock())
         self._servers: list[asyncio.Server] = []
@@ -102,7 +102,7 @@ class EnvoyAlone:
     def retries(self) -> int:
         """How often Envoy has tried a request again, all in all."""
         transport = httpx.HTTPTransport(uds=str(admin_socket(self.settings)))
-        with httpx.Client(transport=transport, base_url="http://admin") as admin:
+        with httpx.Client(transport=transport, base_url="http://admin", timeout=20) as admin:
             lines = admin.get("/stats?filter=upstream_rq_retry$").text.splitlines()
         return sum(int(line.rpartition(": ")[2]) for line in lines)
 

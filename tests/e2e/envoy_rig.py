@@ -29,10 +29,11 @@ from controlplane.domain import Address
 from controlplane.translate.resource import Resource, TypeUrl
 from controlplane.translate.snapshot import Key, Snapshot
 
-#: Seconds within which everything must have happened; half of Envoy's fetch timeout, so that none is mistaken for success.
-PATIENCE = 7.0
+#: Seconds within which everything must have happened, on a machine that stands still now and then.
+PATIENCE = 40.0
 
-ADS = {"ads": {}, "resourceApiVersion": "V3"}
+#: Envoy's own patience with what it is not told is far longer than ours, so that its end is never mistaken for success.
+ADS = {"ads": {}, "resourceApiVersion": "V3", "initialFetchTimeout": "600s"}
 _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = {
     "name": "router",
@@ -140,7 +141,7 @@ class Envoy:
         self._api_type = api_type
         self._keepalive = keepalive
         transport = httpx.AsyncHTTPTransport(uds=str(folder / f"{node_id}.admin"))
-        self.admin = httpx.AsyncClient(transport=transport, base_url="http://admin")
+        self.admin = httpx.AsyncClient(transport=transport, base_url="http://admin", timeout=PATIENCE)
 
     async def start(self) -> None:
         binary = importlib.resources.files("envoy._bin") / "envoy"
@@ -180,12 +181,13 @@ class Envoy:
         options = {
             "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
             "explicitHttpConfig": {
-                "http2ProtocolOptions": {"connectionKeepalive": {"interval": f"{self._keepalive}s", "timeout": "2s"}}
+                "http2ProtocolOptions": {"connectionKeepalive": {"interval": f"{self._keepalive}s", "timeout": "40s"}}
             },
         }
         return {
             "node": {"id": self.node_id, "cluster": "gateway"},
             "admin": {"address": {"pipe": {"path": str(self.folder / f"{self.node_id}.admin")}}},
+            "statsFlushInterval": "0.5s",  # of `server.uptime`, too
             "dynamicResources": {
                 "adsConfig": {
                     "apiType": self._api_type,
@@ -311,7 +313,7 @@ class Rig:
     async def get(self, url: str = "/", path: Path | None = None) -> tuple[int, str]:
         """One request through Envoy."""
         transport = httpx.AsyncHTTPTransport(uds=str(path or self.public))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=PATIENCE) as client:
             answer = await client.get(url)
             return answer.status_code, answer.text
 

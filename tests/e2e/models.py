@@ -68,6 +68,8 @@ class Actor(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Does what it is told, good or bad."""
 
     def load_context(self, context: Any) -> None:
+        while os.environ.get("LOADS_WHILE") and os.path.exists(os.environ["LOADS_WHILE"]):
+            time.sleep(0.01)
         if os.environ.get("DIES_WHILE") and os.path.exists(os.environ["DIES_WHILE"]):
             sys.stderr.write("the scales have fallen off\n")
             os._exit(9)
@@ -81,6 +83,9 @@ class Actor(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                     until = time.thread_time() + float(value)
                     while time.thread_time() < until:
                         pass
+                case "wait while":
+                    while os.path.exists(value):
+                        time.sleep(0.01)
                 case "wait":  # for ever, as in a deadlock
                     threading.Event().wait()
                 case "print":

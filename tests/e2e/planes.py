@@ -109,7 +109,7 @@ class Planes(Wye):
                 program.send_signal(signal.SIGCONT)
                 program.send_signal(signum)
                 program.wait(60)
-        until(lambda: not any(map(alive, running)), 10, f"nothing is left running of {running}")
+        until(lambda: not any(map(alive, running)), 60, f"nothing is left running of {running}")
         return 0
 
     @property

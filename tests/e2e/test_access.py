@@ -116,7 +116,7 @@ def test_permissions_hold_while_the_control_plane_is_dead(start: Callable[..., W
     path = f"/api/2.0/permissions/serving-endpoints/{created['id']}"
     assert wye.client.put(path, json={"access_control_list": acl}).status_code == 200
     assert wye.client.post("/api/2.0/token/delete", json={"token_id": tokens["gone"][1]}).json() == {}
-    control_plane = psutil.Process(wye.pid("controlplane"))
+    control_plane = psutil.Process(until(lambda: wye.pid("controlplane")))
     wye.process.send_signal(signal.SIGSTOP)  # `wye up` would start another
     try:
         control_plane.kill()

@@ -19,7 +19,7 @@ def test_chaos_loses_no_request(registry: str, short_dir: Path) -> None:
     folder.mkdir()
     said: list[str] = []
     body = json.dumps(EXAMPLE).encode()
-    found = asyncio.run(chaos(folder, registry, body, seed=7, seconds=6, say=said.append, gaps=(0.1, 0.7)))
+    found = asyncio.run(chaos(folder, registry, body, seed=7, seconds=6, say=said.append, gaps=(0.1, 0.7), least=6))
     assert found.unexcused == [], "\n".join(said)
     assert found.broken == [], "\n".join(said)
     assert all(found.answered[name] for name in ("plain", "split", "large"))

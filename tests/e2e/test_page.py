@@ -249,7 +249,7 @@ def test_the_page_says_that_the_control_plane_is_away_and_recovers(wye: Wye, ope
     """An open page and one that is opened just then; a form of before is still good after."""
     page, form = opened("/ui/endpoints/shown/"), opened("/ui/endpoints/shown/settings/")
     expect(page.locator("#away")).to_be_hidden()
-    control_plane = psutil.Process(wye.pid("controlplane"))
+    control_plane = psutil.Process(until(lambda: wye.pid("controlplane")))
     wye.process.send_signal(signal.SIGSTOP)  # it would start another at once
     try:
         os.kill(control_plane.pid, signal.SIGKILL)

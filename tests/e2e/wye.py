@@ -57,7 +57,7 @@ class Wye:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        until(self._is_ready, 120, "wye up is ready")
+        until(self._is_ready, 240, "wye up is ready")
         self.client = httpx.Client(
             base_url=self.url,
             headers={"authorization": f"Bearer {self.token}"},
@@ -132,10 +132,15 @@ class Wye:
         return self.settled(name)
 
     def remove(self, name: str) -> None:
-        """Delete an endpoint, and return when its replicas are gone: other tests count those there are."""
-        prefix = self.get(name)["id"][:8]
+        """Delete an endpoint, and return when its replicas are gone: other tests count them, or look at their files."""
+        mine = self.get(name)["id"]
         assert self.client.delete(f"/api/2.0/serving-endpoints/{name}").json() == {}
-        until(lambda: not any(replica.startswith(prefix) for replica in self.replicas()))
+
+        def gone() -> bool:
+            replicas = self.client.get("/api/2.0/wye/status").json()["replicas"]
+            return not [each for each in replicas if each["endpoint_id"] == mine]
+
+        until(gone, 60, f"the replicas of {name} are gone")
 
     def get(self, name: str) -> dict[str, Any]:
         """The endpoint as the API shows it."""
@@ -143,7 +148,7 @@ class Wye:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def settled(self, name: str, timeout: float = 60.0) -> dict[str, Any]:
+    def settled(self, name: str, timeout: float = 180.0) -> dict[str, Any]:
         """The endpoint once no update is in progress."""
 
         def done() -> dict[str, Any] | None:
@@ -187,7 +192,7 @@ class Wye:
         code = self.process.wait(60)
         self.client.close()
         self._output.close()
-        until(lambda: not any(map(alive, running)), 5, f"nothing is left running of {running}")
+        until(lambda: not any(map(alive, running)), 60, f"nothing is left running of {running}")
         return code
 
 
