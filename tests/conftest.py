@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # A machine that has other things to do may keep any example waiting; and whether a change is good may not hang on chance.
 settings.register_profile("wye", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("wye")
+
+# Shells start what runs in the background without Ctrl-C, which tests send to what they start, and programs would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before MLflow is imported: a test run is nobody's usage statistics.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
