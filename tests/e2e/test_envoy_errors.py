@@ -23,7 +23,6 @@ PREDICT = "/serving-endpoints/{}/invocations"
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A backend that never answers."""
     await reader.read()
-    writer.close()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,6 @@ def envoy(short_dir: Path) -> Iterator[EnvoyAlone]:
 
     async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.close()
 
     alone.endpoint("good", alone.backend(short_dir / "good.sock", echo))
     alone.endpoint("silent", alone.backend(short_dir / "silent.sock", silent))
@@ -132,7 +130,6 @@ def test_more_requests_than_a_model_may_have_are_429(envoy: EnvoyAlone, short_di
         asked.set()
         await enough.wait()
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-        writer.close()
 
     async def answer() -> None:
         enough.set()

@@ -152,7 +152,6 @@ def test_an_answer_in_events_is_passed_on_event_by_event(envoy: EnvoyAlone, toke
         for number in range(3):
             await wanted.acquire()
             writer.write(b"data: %d\n\n" % number)
-        writer.close()
 
     async def next_one() -> None:
         wanted.release()

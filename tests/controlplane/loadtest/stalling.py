@@ -3,6 +3,8 @@
 import asyncio
 import threading
 
+from tests import listening
+
 BODY = b'{"predictions": [1.0]}'
 TIMING = b"server-timing: parse;dur=0.010, queue;dur=0.020, predict;dur=0.500, serialize;dur=0.030\r\n"
 
@@ -45,9 +47,7 @@ class StallingServer:
         self.port = server.sockets[0].getsockname()[1]
         self._listening.set()
         await self._stop.wait()
-        server.close()
-        for _ in range(5):  # what was accepted a moment ago becomes a connection first
-            await asyncio.sleep(0)
+        await listening.close(server)
         tasks = list(self._open)
         for task in tasks:
             self._open[task].transport.abort()

@@ -13,6 +13,7 @@ import pytest
 from controlplane.domain import Address, Deployment, Phase, Replica, ReplicaSpec
 from controlplane.runtimes import Fleet
 from controlplane.runtimes.process import OutOfReachError, ProcessRuntime
+from tests import listening
 
 HELLO = {"type": "hello", "protocol": 1, "host_id": "h", "pid": 1, "replicas": []}
 STATE = {
@@ -88,8 +89,8 @@ async def rig(silence: float = 15.0) -> AsyncIterator[tuple[ScriptedHost, Proces
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+        await listening.close(server)
         await host.end()
-        server.close()
 
 
 async def until(condition: Callable[[], bool]) -> None:
