@@ -132,12 +132,17 @@ class EnvoyAlone:
         await asyncio.gather(*others, return_exceptions=True)
 
 
+async def request(reader: asyncio.StreamReader) -> dict[str, str]:
+    """The headers of the next request, when all of it has come: who answers before that and hangs up may not be heard."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
+    await reader.readexactly(int(headers.get("content-length", 0)))
+    return headers
+
+
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answers every request with the headers it came with, as JSON."""
     while True:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
-        await reader.readexactly(int(headers.get("content-length", 0)))
-        body = httpx.Request("POST", "http://x", json=headers).content
+        body = httpx.Request("POST", "http://x", json=await request(reader)).content
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
         await writer.drain()

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from controlplane.domain import Address
-from tests.e2e.envoy_alone import EnvoyAlone, echo
+from tests.e2e.envoy_alone import EnvoyAlone, echo, request
 from tests.e2e.wye import until
 
 PREDICT = "/serving-endpoints/{}/invocations"
@@ -41,7 +41,7 @@ def envoy(short_dir: Path) -> Iterator[EnvoyAlone]:
     alone = EnvoyAlone(short_dir / "errors", max_requests=1, max_body=1000)
 
     async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        await request(reader)
 
     alone.endpoint("good", alone.backend(short_dir / "good.sock", echo))
     alone.endpoint("silent", alone.backend(short_dir / "silent.sock", silent))
@@ -126,7 +126,7 @@ def test_more_requests_than_a_model_may_have_are_429(envoy: EnvoyAlone, short_di
     asked, enough = threading.Event(), asyncio.Event()
 
     async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        await request(reader)
         asked.set()
         await enough.wait()
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")

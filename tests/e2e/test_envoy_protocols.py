@@ -12,7 +12,7 @@ from controlplane import keys
 from controlplane.domain import Audience, LimitKey, RateLimit
 from controlplane.schema.rules import RESERVED_NAMES
 from controlplane.translate import openai
-from tests.e2e.envoy_alone import EnvoyAlone, echo
+from tests.e2e.envoy_alone import EnvoyAlone, echo, request
 from tests.e2e.test_envoy_access import Issuer
 
 CHAT = "/serving-endpoints/chat/completions"
@@ -147,7 +147,7 @@ def test_an_answer_in_events_is_passed_on_event_by_event(envoy: EnvoyAlone, toke
     wanted = asyncio.Semaphore(1)
 
     async def events(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        await request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
         for number in range(3):
             await wanted.acquire()
