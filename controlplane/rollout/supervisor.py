@@ -313,10 +313,11 @@ class Supervisor:
             attempted = self._endpoints.get(finished.name)
             if finished.update is UpdateState.UPDATE_FAILED and attempted is not None:
                 await self._failing(attempted, finished)
-            await asyncio.to_thread(self._endpoints.save, finished)
-            _log.info("endpoint %s: config version %d: %s", finished.name, finished.latest_version, finished.update)
-        except StaleWriteError:
-            await asyncio.to_thread(self._endpoints.refresh, finished.name)
+            try:
+                await asyncio.to_thread(self._endpoints.save, finished)
+                _log.info("endpoint %s: config version %d: %s", finished.name, finished.latest_version, finished.update)
+            except StaleWriteError:
+                await asyncio.to_thread(self._endpoints.refresh, finished.name)
         except StoreUnavailableError as error:
             _log.warning("the end of the update of %s cannot be stored, trying again: %s", finished.name, error)
             self._alarm(AGAIN, endpoint_id)

@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 
+import pytest
+
 from controlplane.clock import SystemClock
 from controlplane.discovery.testing import FakeEnvoy
 from controlplane.domain import (
@@ -21,6 +23,7 @@ from controlplane.domain import (
 from controlplane.domain.load import LoadReport
 from controlplane.rollout import lifecycle
 from controlplane.rollout.supervisor import AGAIN
+from controlplane.store import StaleWriteError, StoreUnavailableError
 from controlplane.translate.resource import TypeUrl
 from tests.controlplane.rollout.builders import begin, empty, specs
 from tests.controlplane.rollout.world import World, run
@@ -132,14 +135,23 @@ def test_an_alarm_that_outlives_its_endpoint_rings_for_nobody() -> None:
     run(test)
 
 
-def test_an_end_that_cannot_be_stored_is_stored_later() -> None:
-    """A full disk at the end of an update delays its end, and loses nothing."""
+@pytest.mark.parametrize(
+    ("writes", "reads"),
+    [
+        ([StoreUnavailableError("the disk is full")], []),
+        ([StaleWriteError("ep")], []),
+        ([StaleWriteError("ep")], [StoreUnavailableError("it is away")]),
+    ],
+    ids=["a full disk", "another's write", "another's write, then no database"],
+)
+def test_an_end_that_cannot_be_stored_is_stored_later(writes: list[Exception], reads: list[Exception]) -> None:
+    """What comes in the way at the end of an update delays its end, and loses nothing."""
 
     async def test(it: World, _: list[FakeEnvoy]) -> None:
         it.update(m="1")
-        it.store.refusals = 1
+        it.store.refusals, it.store.unreadable = list(writes), list(reads)
         endpoint = await it.settled()
-        assert it.store.refusals == 0
+        assert it.store.refusals == it.store.unreadable == []
         assert endpoint.update is UpdateState.NOT_UPDATING
         assert it.store.get("ep") == endpoint
 

@@ -34,15 +34,22 @@ GATEWAY = Gateway(public=Address(host="127.0.0.1", port=8080), api=(Address(path
 
 
 class ForgetfulStore(Store):
-    """A store that refuses as many writes as it is told to."""
+    """A store that fails at the next writes, and at the next reads of one endpoint, as it is told to."""
 
-    refusals = 0
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.refusals: list[Exception] = []
+        self.unreadable: list[Exception] = []
 
     def save(self, endpoint: Endpoint) -> None:
         if self.refusals:
-            self.refusals -= 1
-            raise StoreUnavailableError("the disk is full")
+            raise self.refusals.pop()
         super().save(endpoint)
+
+    def get(self, name: str) -> Endpoint | None:
+        if self.unreadable:
+            raise self.unreadable.pop()
+        return super().get(name)
 
 
 class World:
