@@ -6,12 +6,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.wye import Wye
+
+#: Of each program's log, with a failure.
+LAST_LINES = 80
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,6 +22,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/e2e" in str(item.path).replace("\\", "/"):
             item.add_marker(pytest.mark.e2e)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the programs of each Wye have said last: their logs are gone when the tests are over."""
+    report = yield
+    folder = getattr(item, "funcargs", {}).get("short_dir")
+    if report.failed and folder is not None:
+        for program in ("controlplane", "worker_host", "envoy"):
+            for log in sorted(folder.glob(f"*/logs/{program}.log")):
+                lines = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+                report.sections.append((f"the end of {log.relative_to(folder)}", "\n".join(lines)))
+    return report
 
 
 @pytest.fixture(scope="session")

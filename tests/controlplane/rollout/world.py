@@ -25,7 +25,7 @@ from controlplane.rollout.autoscale import ScaleOptions
 from controlplane.rollout.state import Options
 from controlplane.rollout.supervisor import Supervisor
 from controlplane.runtimes.fake import FakeRuntime
-from controlplane.store import Endpoints, Store, StoreUnavailableError
+from controlplane.store import Endpoints, Store
 from controlplane.translate.gateway import Gateway
 from controlplane.watch import WatchedMap
 from tests.controlplane.rollout.builders import begin, empty, specs, split
