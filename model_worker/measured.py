@@ -31,7 +31,9 @@ class Measured:
                 full = psutil.Process(replicas[replica]).memory_full_info()
             except psutil.Error:
                 continue
-            self._taken[replica] = int(getattr(full, "pss", 0) or full.uss)
+            taken = int(getattr(full, "pss", 0) or full.uss)
+            if taken:  # a process that has ended has given everything back, and may still be there
+                self._taken[replica] = taken
 
     def to_json(self) -> dict[str, object]:
         """All of it, as control planes are told."""

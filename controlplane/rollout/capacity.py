@@ -91,4 +91,5 @@ def room(machine: Machine, running: Collection[str], per_processor: int, claimed
 
 
 def _measured(machine: Machine, running: Collection[str]) -> list[int]:
-    return [machine.taken[replica] for replica in running if replica in machine.taken]
+    """What they take, of those of which that is known; nothing at all is what a process takes that has ended."""
+    return [taken for replica in running if (taken := machine.taken.get(replica, 0))]

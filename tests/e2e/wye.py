@@ -185,7 +185,7 @@ class Wye:
         return bool(wanted) and all(r["phase"] == "ASLEEP" and r["pid"] is None for r in wanted)
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
-        """Stop it as a user would; returns the exit code. Fails if anything is left running."""
+        """Stop it as a user would; returns the exit code. Fails if anything is left running, or the control plane erred."""
         running = self.processes()
         if self.process.poll() is None:
             self.process.send_signal(signum)
@@ -193,6 +193,8 @@ class Wye:
         self.client.close()
         self._output.close()
         until(lambda: not any(map(alive, running)), 60, f"nothing is left running of {running}")
+        log = self.log("controlplane")
+        assert "Traceback" not in log, log[log.find("Traceback") :]
         return code
 
 

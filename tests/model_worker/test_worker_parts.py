@@ -1,10 +1,12 @@
-"""The worker's parts by themselves: codec, log files, sockets, commands, threads at fork time."""
+"""The worker's parts by themselves: codec, log files, sockets, commands, measurements, threads at fork time."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from model_worker.codec import Format, InputError, OutputError, UnsupportedTypeE
 from model_worker.last_words import last_words
 from model_worker.listeners import ListenerError, TcpListeners, UnixListeners, answers
 from model_worker.logs import Logs
+from model_worker.measured import Measured
 from model_worker.output import printer
 from model_worker.protocol import ProtocolError, Spec, Start, State, Stop, parse_command
 from model_worker.task import FetchTask, Limits, Report, Task
@@ -240,3 +243,15 @@ def test_printing_to_a_full_disk_fails_nobody() -> None:
             paper.write("a line that finds no room\n")
         paper.flush()
         paper.close()
+
+
+def test_a_process_that_has_ended_is_not_measured() -> None:
+    """Until its exit status is collected it is there and takes nothing, which would be nonsense for a replica."""
+    measured = Measured()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    measured.look({"ended": ended.pid, "here": os.getpid()})
+    assert ended.wait() == 0
+    taken = measured.to_json()["taken"]
+    assert isinstance(taken, dict)
+    assert taken.keys() == {"here"}

@@ -33,13 +33,24 @@ def test_processors_are_for_so_many() -> None:
     assert found == Room(16, "its 2 processors are for 16 of an entity (WYE_REPLICAS_PER_PROCESSOR)")
 
 
-@given(st.integers(0, 10 * GB), st.integers(1, 64), st.sets(st.text(), max_size=5), st.integers(1, 16))
+@given(
+    st.integers(0, 10 * GB),
+    st.integers(1, 64),
+    st.dictionaries(st.text(), st.none() | st.integers(0, 10 * GB), max_size=5),
+    st.integers(1, 16),
+)
 def test_nobody_is_sent_away_for_lack_of_memory(
-    available: int, processors: int, running: set[str], per_processor: int
+    available: int, processors: int, running: dict[str, int | None], per_processor: int
 ) -> None:
-    """The first replica is always tried, and those that run have their room."""
-    found = room(machine(available, processors), running, per_processor)
+    """The first replica is always tried, and those that run have their room, whatever is measured of them."""
+    taken = {replica: size for replica, size in running.items() if size is not None}
+    found = room(Machine(processors, 10 * GB, available, taken), running, per_processor)
     assert found.most >= max(1, min(len(running), processors * per_processor))
+
+
+def test_a_replica_that_is_ending_says_nothing_of_the_next() -> None:
+    """Measured when it has ended, it takes nothing: as much as one is taken for that was not measured."""
+    assert room(machine(2 * GB, ended=0), ["ended"], 0) == room(machine(2 * GB), ["ended"], 0)
 
 
 def test_a_cap_says_why_and_is_looked_at_again() -> None:
