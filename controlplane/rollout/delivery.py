@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TypeAlias
 
 from controlplane.discovery.hub import Hub
 from controlplane.domain import Endpoint, Verdict
@@ -14,7 +15,10 @@ from controlplane.rollout.state import Published
 from controlplane.translate.gateway import Gateway
 from controlplane.translate.resource import Resource, TypeUrl
 from controlplane.translate.snapshot import Key
-from controlplane.translate.translate import translate_endpoint, translate_gateway
+from controlplane.translate.translate import EndpointView, translate_endpoint, translate_gateway
+
+#: What Envoys are given of one endpoint.
+Resources: TypeAlias = dict[Key, Resource]
 
 
 class Delivery:
@@ -27,14 +31,17 @@ class Delivery:
         self.begun = asyncio.Event()
         self._waiting: set[asyncio.Event] = set()
 
-    def publish(self, routings: Iterable[tuple[Record, Routing]]) -> None:
+    def translated(self, view: EndpointView) -> Resources:
+        """What is to be published of an endpoint."""
+        return {(r.type_url, r.name): r for r in translate_endpoint(view, self._gateway)}
+
+    def publish(self, routings: Iterable[tuple[Record, Routing, Resources]]) -> None:
         """Publish these at once; of each the record then holds what, and what has to be acknowledged."""
         put: dict[Key, Resource] = {}
         removed: dict[Key, None] = {}
         if not self.begun.is_set():
             put.update({(r.type_url, r.name): r for r in translate_gateway(self._gateway)})
-        for record, routing in routings:
-            resources = {(r.type_url, r.name): r for r in translate_endpoint(routing.view, self._gateway)}
+        for record, routing, resources in routings:
             gone = record.resources.keys() - resources.keys()
             for key in gone:
                 removed[key] = None

@@ -25,6 +25,8 @@ class Record:
     targets: dict[Key, str | None] = field(default_factory=dict)
     #: True while the end of an update is being written.
     saving: bool = False
+    #: What a bug raised last when this was routed, planned or acted on.
+    bug: str = ""
 
     def observed(self, wanted: Mapping[Deployment, int]) -> Observed:
         """What `route` and `plan` go by, with the replicas that the autoscaler wants."""

@@ -7,9 +7,10 @@ so ten thousand idle ones cost it nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from controlplane.clock import Clock
 from controlplane.discovery.hub import Hub
@@ -18,7 +19,7 @@ from controlplane.domain.load import LoadReport
 from controlplane.rollout.alarms import Alarms
 from controlplane.rollout.autoscale import ScaleOptions
 from controlplane.rollout.capacity import Claims, Room, room
-from controlplane.rollout.delivery import Delivery
+from controlplane.rollout.delivery import Delivery, Resources
 from controlplane.rollout.loads import Loads
 from controlplane.rollout.plan import Plan, plan
 from controlplane.rollout.record import Record
@@ -34,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 #: Seconds after which a call that a runtime may have dropped is made again, and a failed write tried again.
 AGAIN = 1.0
+#: Seconds after which what a bug has prevented is tried again.
+AFTER_A_BUG = 10.0
 
 
 async def _nothing(_before: Endpoint, _after: Endpoint) -> None:
@@ -213,15 +216,29 @@ class Supervisor:
         known = dirty & self._records.keys()
         ordered = sorted(known, key=lambda endpoint_id: self._endpoint(endpoint_id) is not None)
         for endpoint_id in ordered:
-            self._scale(endpoint_id)
+            with self._by_itself(endpoint_id):
+                self._scale(endpoint_id)
         self._publish(ordered)
         for endpoint_id in ordered:
             record = self._records.get(endpoint_id)
             if record is not None and not record.saving and self._runtime.connected:
-                await self._act(tasks, endpoint_id, record)
+                with self._by_itself(endpoint_id):
+                    await self._act(tasks, endpoint_id, record)
             elif record is not None and not record.saving:
                 self._alarm(AGAIN, endpoint_id)
             self._forget_if_gone(endpoint_id)
+
+    @contextlib.contextmanager
+    def _by_itself(self, endpoint_id: str) -> Iterator[None]:
+        """What a bug does to one endpoint it does to no other, so that this one can still be changed or deleted."""
+        record = self._records[endpoint_id]
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever a bug raises
+            if repr(error) != record.bug:
+                _log.exception("endpoint %s stays as it is, because of a bug of Wye; it is tried again", record.name)
+            record.bug = repr(error)
+            self._alarm(AFTER_A_BUG, endpoint_id)
 
     def _scale(self, endpoint_id: str) -> None:
         """Let the scaler look at an endpoint, and be reminded when it wants to look again."""
@@ -257,20 +274,22 @@ class Supervisor:
 
     def _publish(self, endpoint_ids: list[str]) -> None:
         now = self._clock.monotonic()
-        changed: dict[str, tuple[Record, Routing]] = {}
+        changed: dict[str, tuple[Record, Routing, Resources]] = {}
         for endpoint_id in endpoint_ids:
             record = self._records[endpoint_id]
-            observed = record.observed(self._scaler.wanted(endpoint_id))
-            published = record.published
-            routing = route(
-                record.name, self._endpoint(endpoint_id), observed, published, now=now, options=self._options
-            )
-            if routing.wake_at is not None:
-                self._alarms.ring_at(routing.wake_at, endpoint_id)
-            if published is None or (routing.view, routing.version) != (published.view, published.version):
-                changed[endpoint_id] = (record, routing)
+            # At the start a bug ends all of us: Envoys would drop what they have of an endpoint that is not published.
+            with self._by_itself(endpoint_id) if self._delivery.begun.is_set() else contextlib.nullcontext():
+                observed = record.observed(self._scaler.wanted(endpoint_id))
+                published = record.published
+                routing = route(
+                    record.name, self._endpoint(endpoint_id), observed, published, now=now, options=self._options
+                )
+                if routing.wake_at is not None:
+                    self._alarms.ring_at(routing.wake_at, endpoint_id)
+                if published is None or (routing.view, routing.version) != (published.view, published.version):
+                    changed[endpoint_id] = (record, routing, self._delivery.translated(routing.view))
         self._delivery.publish(changed.values())
-        for endpoint_id, (record, _) in changed.items():
+        for endpoint_id, (record, *_) in changed.items():
             self._unapplied.add(endpoint_id)
             if self._delivery.check(record, self._clock.monotonic()):
                 # There was nothing to send, so no acknowledgement will bring it up again; the drain begins now.
@@ -310,9 +329,21 @@ class Supervisor:
     async def _finish(self, endpoint_id: str, record: Record, finished: Endpoint) -> None:
         """Write the end of an update; API threads and this loop never wait for each other."""
         try:
-            attempted = self._endpoints.get(finished.name)
-            if finished.update is UpdateState.UPDATE_FAILED and attempted is not None:
-                await self._failing(attempted, finished)
+            with self._by_itself(endpoint_id):
+                if await self._written(finished):
+                    self._dirty.add(endpoint_id)
+                else:
+                    self._alarm(AGAIN, endpoint_id)
+        finally:
+            record.saving = False
+            self._wake.set()
+
+    async def _written(self, finished: Endpoint) -> bool:
+        """False when the store is out of reach; somebody else's write is as good as ours, for a plan is made of it anew."""
+        attempted = self._endpoints.get(finished.name)
+        if finished.update is UpdateState.UPDATE_FAILED and attempted is not None:
+            await self._failing(attempted, finished)
+        try:
             try:
                 await asyncio.to_thread(self._endpoints.save, finished)
                 _log.info("endpoint %s: config version %d: %s", finished.name, finished.latest_version, finished.update)
@@ -320,11 +351,8 @@ class Supervisor:
                 await asyncio.to_thread(self._endpoints.refresh, finished.name)
         except StoreUnavailableError as error:
             _log.warning("the end of the update of %s cannot be stored, trying again: %s", finished.name, error)
-            self._alarm(AGAIN, endpoint_id)
-        finally:
-            record.saving = False
-            self._dirty.add(endpoint_id)
-            self._wake.set()
+            return False
+        return True
 
     def _forget_if_gone(self, endpoint_id: str) -> None:
         """Drop the record of a deleted endpoint of which nothing is left."""

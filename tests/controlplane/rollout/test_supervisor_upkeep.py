@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +24,8 @@ from controlplane.domain import (
     WorkloadSize,
 )
 from controlplane.domain.load import LoadReport
-from controlplane.rollout import lifecycle
+from controlplane.rollout import lifecycle, supervisor
+from controlplane.rollout.scaler import Scaler
 from controlplane.rollout.supervisor import AGAIN
 from controlplane.store import StaleWriteError, StoreUnavailableError
 from controlplane.translate.resource import TypeUrl
@@ -141,11 +145,15 @@ def test_an_alarm_that_outlives_its_endpoint_rings_for_nobody() -> None:
         ([StoreUnavailableError("the disk is full")], []),
         ([StaleWriteError("ep")], []),
         ([StaleWriteError("ep")], [StoreUnavailableError("it is away")]),
+        ([ZeroDivisionError("a bug")], []),
     ],
-    ids=["a full disk", "another's write", "another's write, then no database"],
+    ids=["a full disk", "another's write", "another's write, then no database", "a bug"],
 )
-def test_an_end_that_cannot_be_stored_is_stored_later(writes: list[Exception], reads: list[Exception]) -> None:
+def test_an_end_that_cannot_be_stored_is_stored_later(
+    writes: list[Exception], reads: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What comes in the way at the end of an update delays its end, and loses nothing."""
+    monkeypatch.setattr(supervisor, "AFTER_A_BUG", 0.01)
 
     async def test(it: World, _: list[FakeEnvoy]) -> None:
         it.update(m="1")
@@ -156,6 +164,72 @@ def test_an_end_that_cannot_be_stored_is_stored_later(writes: list[Exception], r
         assert it.store.get("ep") == endpoint
 
     run(test)
+
+
+def test_a_store_that_stays_away_is_asked_now_and_then() -> None:
+    """Not as fast as it refuses: the log, and the disk that may be full, are spared."""
+
+    async def test(it: World, _: list[FakeEnvoy]) -> None:
+        it.update(m="1")
+        it.store.refusals = [StoreUnavailableError("the disk is full")] * 4
+        began = SystemClock().monotonic()
+        await it.settled()
+        assert SystemClock().monotonic() - began > 2 * AGAIN  # an event may have been in between, to which it was due
+
+    run(test)
+
+
+@pytest.mark.parametrize(("where", "what"), [(supervisor, "route"), (supervisor, "plan"), (Scaler, "follow")])
+def test_a_bug_that_shows_with_one_endpoint_leaves_the_others_alone(
+    where: object, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are carried on with; it is tried again until the bug is gone, and told of once."""
+    monkeypatch.setattr(supervisor, "AFTER_A_BUG", 0.01)
+    right, shown = getattr(where, what), Counter[str]()
+
+    def wrong(*arguments: object, **others: object) -> object:
+        if shown.total() < 5 and any("bad" in (each, getattr(each, "name", "")) for each in arguments):
+            shown["bug"] += 1
+            raise ZeroDivisionError("a bug")
+        return right(*arguments, **others)
+
+    async def test(it: World, _: list[FakeEnvoy]) -> None:
+        monkeypatch.setattr(where, what, wrong)
+        for name in ("bad", "good"):
+            it.endpoints.insert(
+                begin(replace(empty(), id=name, name=name), specs(m="1"), now_ms=SystemClock().now_ms())
+            )
+        assert (await it.settled("good")).update is UpdateState.NOT_UPDATING
+        assert (await it.settled("bad")).update is UpdateState.NOT_UPDATING
+
+    run(test)
+    assert shown.total() == 5
+    (told,) = [each for each in caplog.records if each.exc_info]
+    assert told.getMessage().startswith("endpoint bad stays as it is")
+
+
+def test_a_bug_at_the_start_withdraws_nothing_from_envoys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Better no control plane, and Envoys that serve what they have, than one that publishes all but one endpoint."""
+
+    def wrong(*_arguments: object, **_others: object) -> object:
+        raise ZeroDivisionError("a bug")
+
+    async def test() -> None:
+        folder = Path(tempfile.mkdtemp(prefix="ws"))
+        it = World(folder)
+        it.endpoints.insert(empty())
+        monkeypatch.setattr(supervisor, "route", wrong)
+        runtime = asyncio.create_task(it.runtime.run())
+        try:
+            with pytest.RaisesGroup(ZeroDivisionError):
+                await it.supervisor.run()
+        finally:
+            runtime.cancel()
+            it.store.close()
+            shutil.rmtree(folder)
+        assert it.hub.snapshot.generation == 0
+
+    asyncio.run(test())
 
 
 def test_an_idle_entity_sleeps_and_a_request_wakes_it() -> None:
