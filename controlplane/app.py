@@ -29,7 +29,7 @@ from controlplane.discovery.server import serve as serve_xds
 from controlplane.domain import MONITORS, Address, Endpoint, Problem, ProblemCode, ProblemError, Replica, Verdict
 from controlplane.domain.load import LoadReport
 from controlplane.domain.measurement import FleetView, LogKind
-from controlplane.files import write_private
+from controlplane.files import open_many, write_private
 from controlplane.leadership import Leadership, note_envoys, publish_control_planes
 from controlplane.load_history import LoadHistory
 from controlplane.measurements import Envoys, FleetMeasurements, Measurements
@@ -46,7 +46,18 @@ from controlplane.runtimes import OutOfReachError
 from controlplane.runtimes.process import ProcessRuntime
 from controlplane.sampling import Sampler
 from controlplane.settings import OFF, Settings
-from controlplane.store import DeposedError, Endpoints, Lease, Peer, Secrets, Store, StoreUnavailableError, Tokens
+from controlplane.store import (
+    DeposedError,
+    Endpoints,
+    Lease,
+    Peer,
+    Secrets,
+    Store,
+    StoreUnavailableError,
+    Tokens,
+    insist,
+    resolve_doubts,
+)
 from controlplane.translate import names
 from controlplane.translate.gateway import Gateway
 from controlplane.ui import PageDeps, create_page, mounted
@@ -138,14 +149,15 @@ class _ControlPlane:
         """Carry out what is stored, once the duty is ours."""
         standing = await self._duty.until(lambda standing: standing.here)
         await self._runtime.lead(standing.epoch)
-        await asyncio.to_thread(self._endpoints.load)
-        await asyncio.to_thread(self._note_tokens)
+        await insist(self._endpoints.load)
+        await insist(self._note_tokens)
         self._leadership.calls_may_come()
         _keep_for_good()
         lease = self._duty.lease
         if lease:
-            self._hub.expect(await asyncio.to_thread(lease.known_envoys))
+            self._hub.expect(await insist(lease.known_envoys))
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(resolve_doubts(self._endpoints), name="doubts")
             tasks.create_task(self._supervisor.run(), name="supervisor")
             sampler = Sampler(self._history, self._endpoints, self._supervisor.replicas_of, self._clock)
             tasks.create_task(sampler.run(), name="sampler")
@@ -354,6 +366,7 @@ def main() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
+    open_many()
     try:
         settings = Settings.read(os.environ)
         introduce(settings)

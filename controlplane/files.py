@@ -1,9 +1,11 @@
-"""Files that hold secrets, and files that must never be seen half written."""
+"""Files that hold secrets, files that must never be seen half written, and how many may be open."""
 
 from __future__ import annotations
 
 import os
+import resource
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -32,3 +34,10 @@ def make_private(path: Path, text: str) -> None:
         pass
     finally:
         own.unlink()
+
+
+def open_many() -> None:
+    """Let this process, and what it starts, have as many files and connections open as the system allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS says that there is no limit, and takes no such thing
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

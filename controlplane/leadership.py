@@ -9,7 +9,7 @@ import threading
 from controlplane.discovery.hub import Hub
 from controlplane.domain import Address
 from controlplane.rollout.duty import Duty, Standing
-from controlplane.store import Lease, StoreUnavailableError
+from controlplane.store import Lease, StoreUnavailableError, insist
 from controlplane.translate.clusters import control_planes
 
 _log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ async def publish_control_planes(duty: Duty, hub: Hub) -> None:
 
 async def note_envoys(lease: Lease, hub: Hub) -> None:
     """Keep noted which Envoys there are, so that whoever takes over waits for them before it stops what they may use."""
-    noted = await asyncio.to_thread(lease.known_envoys)
+    noted = await insist(lease.known_envoys)
     changes = hub.subscribe()
     try:
         while True:

@@ -7,6 +7,7 @@ an idle endpoint nothing and many busy ones no more than a few.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from controlplane.domain import Address, Phase, Replica
 from controlplane.domain.measurement import Histogram
 from controlplane.load_history import RECENT, STEP, Key, LoadHistory
 from controlplane.store import Endpoints
+
+_log = logging.getLogger(__name__)
 
 #: Replicas that are asked in one step, and at a time; seconds that each may take; bytes that it may answer.
 BUDGET, AT_A_TIME, PATIENCE, LARGEST = 64, 8, 1.0, 256 * 1024
@@ -75,6 +78,13 @@ class Sampler:
     async def _measure(
         self, endpoint: str, key: Key, ready: int, asked: list[Replica], gate: asyncio.Semaphore
     ) -> None:
+        """Note what these replicas say, unless it makes no sense: a model, too, can write to the metrics of its process."""
+        try:
+            await self._note(endpoint, key, ready, asked, gate)
+        except (ValueError, ArithmeticError) as error:  # also the buckets of two replicas of different releases
+            _log.debug("the latencies of %s cannot be used: %s", endpoint, error)
+
+    async def _note(self, endpoint: str, key: Key, ready: int, asked: list[Replica], gate: asyncio.Semaphore) -> None:
         async def ask(replica: Replica) -> tuple[Replica, Answered | None]:
             async with gate:
                 return replica, await _ask(replica.address)

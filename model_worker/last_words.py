@@ -14,8 +14,10 @@ def last_words(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None and (deeper := cause.__cause__ or cause.__context__) is not None:
         cause = deeper
-    if cause is not None and cause is not error and str(cause) not in words:
-        words = f"{words} (caused by {_own_words(cause)})"
+    if cause is not None and cause is not error and (deepest := _own_words(cause)).partition(": ")[2] not in words:
+        words = f"{words} (caused by {deepest})"
+    # A name of a file that is not UTF-8 has halves of characters, which nobody could pass on.
+    words = words.encode(errors="replace").decode()
     return words if len(words) <= _MAX_WORDS else words[:_MAX_WORDS] + " …"
 
 

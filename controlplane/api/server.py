@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import socket
 import threading
 import time
@@ -23,6 +24,8 @@ from controlplane.domain import Address
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 #: How long the requests in hand may take to end when the server closes.
 CLOSE_SECONDS = 10.0
+#: Connections at a time, and files that are left for everything else: the database, Envoys, the worker host, threads.
+MOST_CONNECTIONS, OTHER_FILES = 1000, 200
 #: Longer than Envoy keeps an idle connection, so that it is never Envoy that finds it closed.
 IDLE_SECONDS = 3600
 
@@ -40,7 +43,7 @@ class Server:
             threads=threads,
             ident="wye",
             channel_timeout=IDLE_SECONDS,
-            connection_limit=1000,
+            connection_limit=most_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             # Flask refuses bodies over its limit in better words; this one only keeps the disk from filling.
             max_request_body_size=4 * LARGEST_BODY,
         )
@@ -51,8 +54,8 @@ class Server:
 
     def close(self) -> None:
         """Stop listening, and return once the requests in hand are answered, or CLOSE_SECONDS have passed."""
-        self._closing.set()
-        self._server.pull_trigger()
+        # Set by the loop itself: one that saw it too early would have closed what it is woken by.
+        self._server.trigger.pull_trigger(self._closing.set)
         self._thread.join()
 
     def _run(self) -> None:
@@ -78,6 +81,11 @@ def serve(app: Application, address: Address, threads: int = 8) -> Server:
     # It warns whenever a request has to wait for a thread, which is what the queue is for.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     return Server(app, address, threads)
+
+
+def most_connections(files: int) -> int:
+    """How many a process takes that may have so many files open: past that waitress would accept in vain, at full speed."""
+    return MOST_CONNECTIONS if files == resource.RLIM_INFINITY else max(1, min(MOST_CONNECTIONS, files - OTHER_FILES))
 
 
 def _bound(address: Address) -> tuple[socket.socket, Address]:

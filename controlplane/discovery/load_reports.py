@@ -84,14 +84,16 @@ def handler(listener: Listener) -> grpc.GenericRpcHandler[bytes, bytes]:
 
     async def stream(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> None:
         node_id, told = "", 0
-        async for data in requests:
-            request = parse(data)
-            node_id = node_id or request.node.id  # only the first request says who reports
-            if told != (seconds := interval(len(request.clusters))):
-                told = seconds
-                await context.write(answer(seconds))
-            listener(node_id, reports(node_id, request))
-        listener(node_id, ())
+        try:
+            async for data in requests:
+                request = parse(data)
+                node_id = node_id or request.node.id  # only the first request says who reports
+                if told != (seconds := interval(len(request.clusters))):
+                    told = seconds
+                    await context.write(answer(seconds))
+                listener(node_id, reports(node_id, request))
+        finally:
+            listener(node_id, ())
 
     methods = {_METHOD: grpc.stream_stream_rpc_method_handler(stream)}
     return grpc.method_handlers_generic_handler(_SERVICE, cast("Any", methods))
@@ -112,6 +114,11 @@ def parse(data: bytes) -> _Request:
     return cast("_Request", _CLASSES["LoadStatsRequest"].FromString(data))
 
 
+def _gauge(count: int) -> int:
+    """One that fell below zero arrives as a number that nothing can be."""
+    return count if count < 1 << 63 else 0
+
+
 def reports(node_id: str, request: _Request) -> tuple[LoadReport, ...]:
     """What the request says of each cluster that has or had requests in its interval."""
     found = []
@@ -125,7 +132,7 @@ def reports(node_id: str, request: _Request) -> tuple[LoadReport, ...]:
             issued=sum(locality.issued for locality in stats.localities),
             succeeded=sum(locality.succeeded for locality in stats.localities),
             failed=sum(locality.failed for locality in stats.localities),
-            in_progress=sum(locality.in_progress for locality in stats.localities),
+            in_progress=sum(_gauge(locality.in_progress) for locality in stats.localities),
             dropped=stats.dropped,
         )
         if report.issued or report.in_progress or report.dropped or report.succeeded or report.failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import reduce
 from operator import add
 
@@ -166,5 +167,6 @@ def _histograms(said: Iterable[list[exposition.Line]]) -> Iterator[tuple[str, Hi
     for lines in said:
         for (name, _), histogram in exposition.histograms(lines).items():
             if name in OF_WORKERS:
-                sums[name] = histogram + sums[name] if name in sums else histogram
+                with suppress(ValueError):  # replicas outlive an upgrade, and may have other buckets
+                    sums[name] = histogram + sums[name] if name in sums else histogram
     yield from sums.items()

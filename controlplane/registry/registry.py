@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -106,7 +107,10 @@ class Registry:
         child, self._child = self._child, None
         if child is not None:
             child.kill()
-            with child:  # closes its pipes and waits for it
+            with (
+                contextlib.suppress(BrokenPipeError),
+                child,
+            ):  # closes its pipes, perhaps with a question in them, and waits for it
                 pass
 
     def _where(self) -> str:

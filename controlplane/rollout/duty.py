@@ -100,6 +100,11 @@ class Duty:
                 if not complained:
                     _log.warning("whether another control plane acts is unknown: %s", error)
                 complained = True
+            except Exception:  # noqa: BLE001 - nobody would notice that this thread has ended, and we believe what was so then
+                # Its tables are away in the midst of a restore, say.
+                if not complained:
+                    _log.exception("whether another control plane acts is unknown")
+                complained = True
             pause = RENEWAL if self.lease.epoch is not None else LOOK
             self._closing.wait(max(0.0, began + pause - time.monotonic()))
 

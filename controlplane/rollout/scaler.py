@@ -69,15 +69,16 @@ class Scaler:
             where = deployment(endpoint_id, entity)
             assert endpoint is not None
             scaled = known.get(where)
+            within = bounds(entity)
             if scaled is None:
-                within, there = bounds(entity), awake.get(where, 0)
+                there = awake.get(where, 0)
                 history = History(active_at=now if where in fresh or there else -math.inf)
                 if there > within.least:
                     history = replace(history, samples=(Sample(now, there * UNITS_PER_REPLICA), Sample(now, 0)))
                 scaled = _Scaled(names.cluster(endpoint.name, where), within, history, 0)
                 self._by_cluster[scaled.cluster] = where
             kept[where] = scaled
-            scaled.room = room(where)
+            scaled.bounds, scaled.room = within, room(where)
             self._look(scaled, now)
             granted(where, scaled.replicas)
         for where in known.keys() - kept.keys():

@@ -24,6 +24,8 @@ class WithSecrets:
         self._secrets = secrets
         self._fleet = fleet
         self._refused: set[str] = set()
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self._turn = asyncio.Lock()
 
     async def run(self) -> None:
         """As the runtime's."""
@@ -44,19 +46,26 @@ class WithSecrets:
         await self._runtime.wait_connected()
 
     async def start(self, spec: ReplicaSpec) -> None:
-        """Start a replica with the secrets' values as they are now."""
-        if any(secret_reference(value) for _, value in spec.environment_vars):
-            try:
+        """Start a replica with the secrets' values as they are now; who has secrets is started as soon as they are read."""
+        if not any(secret_reference(value) for _, value in spec.environment_vars):
+            await self._runtime.start(spec)
+        elif spec.id not in self._starting:
+            # Not waited for: a database that is slow to answer would hold up every other endpoint too.
+            task = self._starting[spec.id] = asyncio.create_task(self._start(spec), name=f"secrets of {spec.id}")
+            task.add_done_callback(lambda _: self._starting.pop(spec.id, None))
+
+    async def _start(self, spec: ReplicaSpec) -> None:
+        try:
+            async with self._turn:  # threads are for others too
                 values, missing = await asyncio.to_thread(self._values, spec)
-            except StoreUnavailableError as error:
-                _log.warning("replica %s waits for its secrets: %s", spec.id, error)
-                return  # it will be asked for again
-            if missing:
-                self._refuse(spec, missing)
-                return
-            spec = replace(spec, environment_vars=values)
+        except StoreUnavailableError as error:
+            _log.warning("replica %s waits for its secrets: %s", spec.id, error)
+            return  # it will be asked for again
+        if missing:
+            self._refuse(spec, missing)
+            return
         self._refused.discard(spec.id)
-        await self._runtime.start(spec)
+        await self._runtime.start(replace(spec, environment_vars=values))
 
     async def sleep(self, replica_id: str, grace: float) -> None:
         """As the runtime's."""
@@ -64,6 +73,8 @@ class WithSecrets:
 
     async def stop(self, replica_id: str, grace: float) -> None:
         """As the runtime's."""
+        if replica_id in self._starting:
+            self._starting[replica_id].cancel()
         if replica_id in self._refused:
             self._refused.discard(replica_id)
             self._fleet.delete(replica_id)

@@ -32,6 +32,9 @@ _SILENCE = 15.0
 #: Bytes of one message: a hello with every replica.
 _MAX_LINE = 256 * 1024 * 1024
 
+#: Bytes of commands after which a host that does not read them is gone in all but name.
+_MAX_UNREAD = 64 * 1024 * 1024
+
 
 class HostError(Exception):
     """What connects is not a worker host that we understand."""
@@ -150,7 +153,7 @@ class ProcessRuntime:
         finally:
             self._writer = None
             self._reachable.clear()
-            writer.close()
+            writer.transport.abort()  # a host that hangs would never take the rest
             for answer in self._awaited.values():
                 if not answer.done():
                     answer.set_exception(OutOfReachError(f"the worker host at {self._address} went out of reach"))
@@ -187,7 +190,7 @@ class ProcessRuntime:
             case "logs":
                 answer = self._awaited.get(message["request"])
                 if answer is not None and not answer.done():
-                    answer.set_result(message["text"])
+                    answer.set_result(_text(message["text"]))
             case "acting":
                 if message["epoch"] > self._epoch > 0:
                     self.outdone(message["epoch"])
@@ -213,11 +216,10 @@ class ProcessRuntime:
             return
         if self._epoch:
             message = {**message, "epoch": self._epoch}
-        try:
-            writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
-            await writer.drain()
-        except OSError:
-            pass  # dropped; the reading side sees the end of the connection too
+        # Nobody waits here for a host that hangs: all endpoints would. What is dropped is asked for again.
+        writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        if writer.transport.get_write_buffer_size() > _MAX_UNREAD:
+            writer.transport.abort()
 
 
 async def _read(reader: asyncio.StreamReader) -> dict[str, Any] | None:
@@ -232,6 +234,11 @@ async def _read(reader: asyncio.StreamReader) -> dict[str, Any] | None:
     if not isinstance(message, dict):
         raise HostError("it sent something that is not a message")
     return message
+
+
+def _text(said: str) -> str:
+    """What a model has said, without the halves of characters that JSON lets through and no UTF-8, and so no store, takes."""
+    return said.encode(errors="replace").decode()
 
 
 def _spec_to_json(spec: ReplicaSpec) -> dict[str, Any]:
@@ -263,7 +270,7 @@ def _replica_from_json(fields: Mapping[str, Any]) -> Replica | None:
             phase=Phase(fields["phase"]),
             address=Address(**address) if address else None,
             pid=fields["pid"],
-            message=fields["message"],
+            message=_text(fields["message"]),
             permanent=fields["permanent"],
             attempt=fields["attempt"],
             holds_connections=fields["holds_connections"],

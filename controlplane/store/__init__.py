@@ -1,5 +1,6 @@
 """What survives a restart: endpoints and every config version that was ever accepted. Knows SQL, decides nothing."""
 
+from controlplane.store.again import insist, resolve_doubts
 from controlplane.store.endpoints import Endpoints
 from controlplane.store.errors import DeposedError, StaleWriteError, StoreUnavailableError, StoreUnusableError
 from controlplane.store.lease import Lease, Peer, View
@@ -19,4 +20,6 @@ __all__ = [
     "StoreUnusableError",
     "Tokens",
     "View",
+    "insist",
+    "resolve_doubts",
 ]

@@ -30,6 +30,9 @@ _SQLITE_SETTINGS = (
     "PRAGMA foreign_keys=ON",
 )
 
+#: A network that is gone without a trace is noticed within some 15 s: libpq waits for ever unless it is told otherwise.
+_NETWORK = {"keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3, "tcp_user_timeout": 15_000}
+
 
 def open_database(url: str, wait_seconds: float = WAIT_SECONDS) -> Engine:
     """An engine on a database that is reachable and has this release's tables.
@@ -135,7 +138,7 @@ def _postgresql(url: URL, wait_seconds: float) -> Engine:
             url,
             pool_pre_ping=True,  # a restarted server costs no failed request
             pool_timeout=wait_seconds,
-            connect_args={"connect_timeout": max(2, round(wait_seconds))},
+            connect_args={"connect_timeout": max(2, round(wait_seconds)), **_NETWORK},
         )
     except ModuleNotFoundError:
         raise StoreUnusableError(

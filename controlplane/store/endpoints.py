@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from controlplane.domain import Endpoint, ProblemError
+from controlplane.store.errors import StoreUnavailableError
 from controlplane.store.store import Store
 from controlplane.watch import WatchedMap
 
@@ -19,10 +22,11 @@ class Endpoints:
     def __init__(self, store: Store, cell: WatchedMap[str, Endpoint]) -> None:
         self._store = store
         self._lock = threading.Lock()
+        self._doubtful: set[str] = set()
         self.cell = cell
 
     def load(self) -> None:
-        """Show what is stored; also the way back after a write whose outcome is unknown."""
+        """Show what is stored."""
         with self._lock:
             self.cell.replace({endpoint.name: endpoint for endpoint in self._store.endpoints()})
 
@@ -32,7 +36,7 @@ class Endpoints:
 
     def insert(self, endpoint: Endpoint) -> None:
         """As `Store.insert`; when the name is taken, the cell shows by whom."""
-        with self._lock:
+        with self._writing(endpoint.name):
             try:
                 self._store.insert(endpoint)
             except ProblemError:
@@ -42,22 +46,43 @@ class Endpoints:
 
     def save(self, endpoint: Endpoint) -> None:
         """As `Store.save`."""
-        with self._lock:
+        with self._writing(endpoint.name):
             self._store.save(endpoint)
             self.cell.set(endpoint.name, endpoint)
 
     def delete(self, endpoint: Endpoint) -> None:
         """As `Store.delete`."""
-        with self._lock:
+        with self._writing(endpoint.name):
             self._store.delete(endpoint.id)
             present = self.cell.get(endpoint.name)
             if present is not None and present.id == endpoint.id:
                 self.cell.delete(endpoint.name)
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the outcome of a write is unknown: the database went away before it had said that it was made, or not."""
+        return bool(self._doubtful)
+
+    def resolve(self) -> None:
+        """Show what has become of those writes; raises StoreUnavailableError."""
+        with self._lock:
+            for name in tuple(self._doubtful):
+                self._show_stored(name)
+                self._doubtful.discard(name)
+
     def refresh(self, name: str) -> Endpoint | None:
         """Read one endpoint from the store again, after a StaleWriteError."""
         with self._lock:
             return self._show_stored(name)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except StoreUnavailableError:
+                self._doubtful.add(name)
+                raise
 
     def _show_stored(self, name: str) -> Endpoint | None:
         stored = self._store.get(name)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the file's size; at full load it grows by some 5 MB a second.
 LOOK = 5.0
@@ -13,9 +16,16 @@ LOOK = 5.0
 
 async def keep_small(log: Path, most: int, reopen: Callable[[], None], look: float = LOOK) -> None:
     """For ever: a file of more than `most` bytes becomes `<name>.1`, and `reopen` tells its writer to begin another."""
+    complained = False
     while True:
         await asyncio.sleep(look)
-        put_aside(log, most, reopen)
+        try:
+            put_aside(log, most, reopen)
+            complained = False
+        except OSError as error:
+            if not complained:
+                _log.warning("%s cannot be kept small: %s", log, error)
+            complained = True
 
 
 def put_aside(log: Path, most: int, reopen: Callable[[], None]) -> bool:

@@ -41,7 +41,7 @@ class Program:
 
 
 class Kept:
-    """A program that is running, or about to run again; `starts` counts how often it was started."""
+    """A program that is running, or about to run again; `starts` counts how often that was tried."""
 
     def __init__(self, program: Program, changed: Callable[[], None]) -> None:
         self.program = program
@@ -49,6 +49,7 @@ class Kept:
         self.starts = 0
         self._changed = changed
         self._task: asyncio.Task[None] | None = None
+        self._refused = ""
 
     @property
     def pid(self) -> int | None:
@@ -66,8 +67,7 @@ class Kept:
         """
         if self._task:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
         process = self.process
         if process is None or process.returncode is not None:
             return
@@ -86,7 +86,9 @@ class Kept:
         await ended
 
     def last_words(self) -> str:
-        """The last line of its log."""
+        """The last line of its log, or why it cannot even be started."""
+        if self._refused:
+            return self._refused
         lines = self.program.log.read_text(errors="replace").split("\n") if self.program.log.exists() else []
         return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing.")
 
@@ -94,28 +96,41 @@ class Kept:
         pause = FIRST_PAUSE
         while True:
             began = time.monotonic()
-            with self.program.log.open("ab") as log:
-                self.process = await asyncio.create_subprocess_exec(
-                    *self.program.command,
-                    env=dict(self.program.environment),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # Ctrl-C is for `wye up`, which stops the others in order
-                )
             self.starts += 1
-            self._changed()
-            watching = asyncio.create_task(self._end_if_stopped(self.process), name=f"watch {self.program.name}")
             try:
-                await self.process.wait()
-            finally:
-                watching.cancel()
-            self._changed()
+                self.process = await self._launched()
+                self._refused = ""
+            except OSError as error:  # no memory, too many files, or its own file is just being replaced
+                self._refused = str(error)
+                _logger.warning("%s cannot be started: %s", self.program.name, error)
+            else:
+                await self._ended(self.process)
             if time.monotonic() - began >= STEADY:
                 pause = FIRST_PAUSE
                 continue
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
+
+    async def _launched(self) -> asyncio.subprocess.Process:
+        with self.program.log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *self.program.command,
+                env=dict(self.program.environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for `wye up`, which stops the others in order
+            )
+
+    async def _ended(self, process: asyncio.subprocess.Process) -> None:
+        """Return when it has ended."""
+        self._changed()
+        watching = asyncio.create_task(self._end_if_stopped(process), name=f"watch {self.program.name}")
+        try:
+            await process.wait()
+        finally:
+            watching.cancel()
+        self._changed()
 
     async def _end_if_stopped(self, process: asyncio.subprocess.Process) -> None:
         """Kill it when the kernel has not let it run for too long: it cannot even notice that by itself.

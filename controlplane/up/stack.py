@@ -21,7 +21,7 @@ from rich.markup import escape
 from controlplane import keys
 from controlplane.demo import CONFIG, ENDPOINT, EXAMPLE, MODELS
 from controlplane.domain import Address
-from controlplane.files import write_private
+from controlplane.files import open_many, write_private
 from controlplane.said import WAITING
 from controlplane.settings import OFF, Settings
 from controlplane.translate.gateway import STDOUT
@@ -73,6 +73,7 @@ class Stack:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(signum, told_to_stop)
         binary = find_envoy()
+        open_many()
         with hold_state_dir(self._settings):
             end_orphans(self._pids_file)
             self._wye_json.unlink(missing_ok=True)

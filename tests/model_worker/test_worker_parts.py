@@ -235,6 +235,19 @@ def test_last_words_of_an_exception_name_its_cause() -> None:
     assert last_words(ValueError("x" * 5000)).endswith(" …")
 
 
+def test_last_words_can_always_be_passed_on() -> None:
+    """Half a character, as in the name of a file that is not UTF-8; a cause that cannot even say what it is."""
+
+    class SpeechlessError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    assert last_words(ValueError(b"caf\xe9.csv".decode(errors="surrogateescape"))) == "ValueError: caf?.csv"
+    error = RuntimeError("cannot load")
+    error.__cause__ = SpeechlessError()
+    assert last_words(error).startswith("RuntimeError: cannot load (caused by")
+
+
 def test_printing_to_a_full_disk_fails_nobody() -> None:
     """What is printed is lost; whoever printed it goes on."""
     with open("/dev/full", "wb", buffering=0) as full:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import stat
 import threading
@@ -13,6 +14,7 @@ import pytest
 from flask import Flask
 
 from controlplane.api import Server, serve
+from controlplane.api.server import most_connections
 from controlplane.domain import Address
 from tests.controlplane.api.harness import PATH, Api
 
@@ -45,6 +47,14 @@ def test_a_unix_socket_is_for_its_owner(api: Api, tmp_path: Path) -> None:
         assert client.get("/api/2.0/wye/health").json() == {"status": "ok"}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     server.close()
+
+
+@pytest.mark.parametrize(
+    ("files", "connections"), [(64, 1), (1024, 824), (1 << 20, 1000), (resource.RLIM_INFINITY, 1000)]
+)
+def test_connections_leave_files_for_everything_else(files: int, connections: int) -> None:
+    """However few there may be."""
+    assert most_connections(files) == connections
 
 
 def test_an_address_in_use_is_an_error(server: Server, api: Api) -> None:

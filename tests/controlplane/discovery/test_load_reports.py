@@ -17,7 +17,7 @@ from controlplane.discovery.load_reports import answer, handler, interval
 from controlplane.discovery.server import serve
 from controlplane.domain import Address
 from controlplane.domain.load import LoadReport
-from controlplane.translate.resource import field_bytes
+from controlplane.translate.resource import field_bytes, varint
 
 NODE = field_bytes(1, field_bytes(1, b"envoy-1"))
 METHOD = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
@@ -48,7 +48,10 @@ def test_an_envoy_is_asked_once_and_again_when_it_has_grown() -> None:
             stream = channel.stream_stream(METHOD)()
             await stream.write(NODE)
             assert await stream.read() == answer(1)
-            await stream.write(cluster("idle") + cluster("busy", field_bytes(2, b"\x18\x03\x40\x05")))
+            below_zero = field_bytes(2, b"\x18" + varint(2**64 - 1))
+            await stream.write(
+                cluster("idle") + cluster("odd", below_zero) + cluster("busy", field_bytes(2, b"\x18\x03\x40\x05"))
+            )
             await stream.write(b"".join(cluster(f"c{number}") for number in range(2001)))
             assert await stream.read() == answer(2)
             await stream.done_writing()

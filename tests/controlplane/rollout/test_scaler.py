@@ -127,3 +127,20 @@ def test_nothing_is_kept_of_a_deleted_endpoint() -> None:
     scaler.follow(gone.id, None, 1.0)
     assert scaler.wanted(gone.id) == {}
     assert scaler.heard({cluster(gone): ClusterLoad(99, active=True)}, 2.0) == set()
+
+
+def test_an_update_of_bounds_alone_is_heeded() -> None:
+    """It keeps the replicas that there are: more of them may be wanted now, or none."""
+    before = endpoint(workload_size=None, min_provisioned_concurrency=4, max_provisioned_concurrency=4)
+    scaler = Scaler(OPTIONS)
+    scaler.follow(before.id, before, 100.0)
+    scaler.heard({cluster(before): ClusterLoad(40.0, active=True)}, 101.0)
+    assert answer(scaler, before) == 1
+    entity = EntitySpec("m", "churn", "1", workload_size=None, min_provisioned_concurrency=4)
+    larger = lifecycle.succeed(begin(before, [replace(entity, max_provisioned_concurrency=40)]), NOW_MS)
+    assert cluster(larger) == cluster(before)
+    scaler.follow(larger.id, larger, 102.0)
+    assert answer(scaler, larger) == 10
+    sleepy = lifecycle.succeed(begin(larger, [replace(entity, scale_to_zero_enabled=True)]), NOW_MS)
+    scaler.follow(sleepy.id, sleepy, 200.0)
+    assert answer(scaler, sleepy) == 0

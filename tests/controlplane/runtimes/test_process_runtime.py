@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -209,3 +210,29 @@ async def test_a_host_that_says_nothing_is_out_of_reach() -> None:
         running.clear()
         await until(lambda: len(fleet) == 0)
         greeting.cancel()
+
+
+@scenario
+async def test_half_a_character_of_a_models_words_is_left_out() -> None:
+    """JSON lets it through, UTF-8 does not: neither the store nor an answer could have it."""
+    async with rig() as (host, runtime, fleet):
+        await host.connected(HELLO | {"replicas": [{**STATE, "phase": "FAILED", "message": "no caf\udce9.csv"}]})
+        await until(lambda: runtime.connected)
+        failed = fleet.get("r1")
+        assert failed
+        assert failed.message == "no caf?.csv"
+        asked = asyncio.create_task(runtime.logs("r1", 5))
+        host.say({"type": "logs", "request": (await host.hear())["request"], "text": "read caf\udce9.csv"})
+        assert await asked == "read caf?.csv"
+
+
+@scenario
+async def test_nobody_waits_for_a_host_that_does_not_listen() -> None:
+    """It takes no command, and would take none for ever: whoever commands goes on, and another connection is tried."""
+    async with rig(silence=0.5) as (host, runtime, _):
+        await host.connected(HELLO)
+        await until(lambda: runtime.connected)
+        large = replace(SPEC, environment_vars=(("A", "x" * 1_000_000),))
+        for _ in range(20):
+            await runtime.start(large)  # far more than the socket takes
+        await host.connected(HELLO | {"host_id": "another"})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from controlplane.domain import Endpoint, ProblemError
 from controlplane.rollout import lifecycle
-from controlplane.store import Endpoints, StaleWriteError, Store
+from controlplane.store import Endpoints, StaleWriteError, Store, StoreUnavailableError, insist
 from controlplane.watch import WatchedMap
 
 
@@ -53,6 +54,58 @@ def test_a_refused_write_leaves_the_cell_alone(lite: Store) -> None:
     with pytest.raises(StaleWriteError):
         endpoints.save(endpoint())
     assert endpoints.cell.changes == changes
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_write_whose_outcome_is_unknown_is_looked_up(
+    lite: Store, monkeypatch: pytest.MonkeyPatch, made: bool
+) -> None:
+    """The database went away at the commit: who wrote is told, and the cell shows what has become of it."""
+    endpoints = Endpoints(lite, WatchedMap())
+    endpoints.insert(endpoint("there"))
+    away = [True]
+
+    def broken(method: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            if made:
+                method(*arguments)
+            raise StoreUnavailableError("it is away")
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("insert", "delete"):
+            patch.setattr(lite, name, broken(getattr(lite, name)))
+        with pytest.raises(StoreUnavailableError):
+            endpoints.insert(endpoint("new"))
+        with pytest.raises(StoreUnavailableError):
+            endpoints.delete(endpoint("there"))
+    assert endpoints.in_doubt
+    get = lite.get
+    monkeypatch.setattr(lite, "get", lambda name: broken(get)(name) if away else get(name))
+    with pytest.raises(StoreUnavailableError):
+        endpoints.resolve()
+    away.clear()
+    endpoints.resolve()
+    assert not endpoints.in_doubt
+    assert (endpoints.get("new") is not None, endpoints.get("there") is None) == (made, made)
+
+
+def test_what_must_be_read_is_read_when_the_database_answers(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked again and again, and the log says once who is waited for."""
+    monkeypatch.setattr("controlplane.store.again.PAUSE", 0.001)
+    answers = [StoreUnavailableError("it is away"), StoreUnavailableError("it is away"), 7]
+
+    def read() -> object:
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    assert asyncio.run(insist(read)) == 7
+    assert [each.getMessage() for each in caplog.records] == ["waiting for the database: it is away"]
 
 
 def test_load_shows_what_is_stored(lite: Store) -> None:

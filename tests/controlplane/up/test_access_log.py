@@ -34,3 +34,24 @@ def test_it_is_looked_at_again_and_again(tmp_path):
 
     asyncio.run(watch())
     assert not log.exists()
+
+
+def test_a_disk_in_trouble_does_not_end_the_looking(tmp_path, caplog):
+    """What could not be put aside is put aside when it can be; the log says so once."""
+    log, aside = tmp_path / "access.log", tmp_path / "access.log.1"
+
+    async def watch() -> None:
+        done = asyncio.Event()
+        log.write_text("xx")
+        aside.mkdir()
+        watching = asyncio.create_task(keep_small(log, 1, done.set, look=0.001))
+        while not caplog.records:  # noqa: ASYNC110 - a log has no event
+            await asyncio.sleep(0.001)
+        aside.rmdir()
+        await asyncio.wait_for(done.wait(), 30)
+        watching.cancel()
+
+    asyncio.run(watch())
+    assert not log.exists()
+    (told,) = caplog.records
+    assert "cannot be kept small" in told.getMessage()

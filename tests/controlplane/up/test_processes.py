@@ -86,6 +86,28 @@ def test_a_program_that_does_not_heed_sigterm_is_killed(tmp_path: Path) -> None:
     asyncio.run(test())
 
 
+def test_a_program_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    """Its file is just being replaced, say: it is started when it is there, and to stop is possible at any time."""
+
+    async def test() -> None:
+        tool = tmp_path / "tool"
+        kept, other = (Kept(program(tmp_path, [str(tool)]), lambda: None) for _ in range(2))
+        kept.start()
+        await until(lambda: kept.starts)
+        other.start()
+        await until(lambda: other.starts == 2)
+        assert "No such file or directory" in other.last_words()
+        await other.stop()
+        (tmp_path / "new").write_text(f"#!{sys.executable}\nimport time\nprint('up', flush=True)\ntime.sleep(600)\n")
+        (tmp_path / "new").chmod(0o700)
+        (tmp_path / "new").rename(tool)
+        await until(lambda: kept.pid and kept.last_words() == "up")
+        await kept.stop()
+        assert kept.pid is None
+
+    asyncio.run(test())
+
+
 def test_last_words_are_the_last_line_that_says_something(tmp_path: Path) -> None:
     """Empty lines at the end of a log are passed over."""
     kept = Kept(program(tmp_path), lambda: None)
