@@ -1,7 +1,7 @@
 """Batching without waiting: an idle model predicts at once; what arrives meanwhile is the next batch.
 
-`next_batch` and `is_brief` decide, and are pure. `Batcher` is the loop around them: it predicts in the event loop's own
-thread where that takes less time than handing over, else in one other thread (the interpreter's lock allows no second one).
+`next_batch` and `is_brief` decide. `Batcher` is the loop around them: it predicts in the event loop's own thread where that
+takes less time than handing over, else in one other thread (the interpreter's lock allows no second one).
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ STRIKES = 3
 
 class UnsplittableError(Exception):
     """The predictions of a batch cannot be told apart: the model must not be asked for several requests at once."""
+
+
+class AbandonedError(Exception):
+    """Nobody waits for the answer any more, so nothing was predicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Item:
     #: Only requests with equal ones may share a batch.
     params_key: bytes
     arrived: float
+    #: Called once, with the prediction, or with why there is none.
     done: Callable[[Item, Any, BaseException | None], None]
     #: Nobody waits for the answer any more.
     abandoned: bool = False
@@ -81,7 +86,8 @@ class Item:
 def next_batch(waiting: deque[Item], max_rows: int) -> list[Item]:
     """Those to predict now, taken out of the queue: the first, and in order all that fit to it.
 
-    A request of more rows than `max_rows` goes alone; nobody is overtaken by a request that fits to it.
+    A request of more rows than `max_rows` goes alone; nobody is overtaken by a request that fits to it. Abandoned
+    ones on the way are done with.
     """
     first = waiting.popleft()
     batch = [first]
@@ -91,6 +97,7 @@ def next_batch(waiting: deque[Item], max_rows: int) -> list[Item]:
     while waiting and rows < max_rows:
         item = waiting.popleft()
         if item.abandoned:
+            _drop(item)
             continue
         # Nearly always the same object, which is quicker to see than that two are equal.
         if (item.rows.layout is layout or item.rows.layout == layout) and item.params_key == key:
@@ -103,6 +110,10 @@ def next_batch(waiting: deque[Item], max_rows: int) -> list[Item]:
             left.append(item)
     waiting.extendleft(reversed(left))
     return batch
+
+
+def _drop(item: Item) -> None:
+    item.done(item, None, AbandonedError())
 
 
 def is_brief(cost: Cost | None, rows: int) -> bool:
@@ -140,25 +151,33 @@ class Batcher:
             self._loop.call_soon(self._next)
 
     def _next(self) -> None:
-        while self._waiting:
-            if self._waiting[0].abandoned:
-                self._waiting.popleft()
-                continue
-            batch = next_batch(self._waiting, self._max_rows)
-            rows = sum(item.rows.count for item in batch)
-            if not is_brief(self._cost, rows):
-                future = self._executor.submit(self._predict, batch)
-                future.add_done_callback(lambda future, batch=batch: self._hand_back(batch, future))  # type: ignore[misc]
-                return
-            began = thread_time()
-            answers, failure = self._predict(batch)
-            self._strikes = self._strikes + 1 if thread_time() - began > TOO_LONG else 0
-            if self._strikes == STRIKES:
-                self._cost = None
-            self._finish(batch, answers, failure)
-            if self._waiting:
-                self._loop.call_soon(self._next)  # answers leave, and new requests join, before the next batch
-                return
+        try:
+            while self._waiting:
+                if self._waiting[0].abandoned:
+                    _drop(self._waiting.popleft())
+                    continue
+                batch = next_batch(self._waiting, self._max_rows)
+                rows = sum(item.rows.count for item in batch)
+                if not is_brief(self._cost, rows):
+                    try:
+                        future = self._executor.submit(self._predict, batch)
+                    except RuntimeError as error:  # no thread can be had
+                        self._finish(batch, [], error)
+                        continue
+                    future.add_done_callback(lambda future, batch=batch: self._hand_back(batch, future))  # type: ignore[misc]
+                    return
+                began = thread_time()
+                answers, failure = self._predict(batch)
+                self._strikes = self._strikes + 1 if thread_time() - began > TOO_LONG else 0
+                if self._strikes == STRIKES:
+                    self._cost = None
+                self._finish(batch, answers, failure)
+                if self._waiting:
+                    self._loop.call_soon(self._next)  # answers leave, and new requests join, before the next batch
+                    return
+        except BaseException:
+            self._busy = False  # or no later request would ever be predicted
+            raise
         self._busy = False
 
     def _predict(self, batch: list[Item]) -> tuple[list[Any], BaseException | None]:
@@ -189,8 +208,9 @@ class Batcher:
             _logger.warning("%s: requests are no longer joined", failure)
             self._max_rows = 1
         if failure is not None:
-            for item in batch:
-                item.done(item, None, failure)
-            return
+            answers = [None] * len(batch)
         for item, answer in zip(batch, answers, strict=True):
-            item.done(item, answer, None)
+            try:
+                item.done(item, answer, failure)
+            except Exception:
+                _logger.exception("a request could not be answered")  # the others of its batch are

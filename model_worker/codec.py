@@ -218,6 +218,8 @@ def load_json(body: bytes) -> Any:
         raise InputError(f"the request body is not UTF-8: byte {error.start} cannot be read") from error
     except RecursionError as error:
         raise InputError("the request body is nested too deeply") from error
+    except ValueError as error:  # Python's limit for integers has no class of its own
+        raise InputError("the request body has an integer of too many digits") from error
 
 
 def _kind(value: Any) -> str:

@@ -6,6 +6,7 @@ What a model is given is what it would be given in MLflow's own format, so that 
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 from collections.abc import Mapping, Sequence
@@ -66,14 +67,13 @@ def decode(body: bytes, content_type: str, signature: Signature) -> Payload:
     tensors = _tensors(_objects(message, "inputs"), memoryview(body)[end:])
     parameters = _object(message, "parameters")
     params = {name: value for name, value in parameters.items() if name not in _SERVERS}
-    wanted = [str(output.get("name")) for output in _objects(message, "outputs")]
     request_id = message.get("id")
-    write = partial(
-        encode,
-        model=options.get("model", ""),
-        request_id=None if request_id is None else str(request_id),
-        wanted=wanted,
-    )
+    try:
+        wanted = [str(output.get("name")) for output in _objects(message, "outputs")]
+        request_id = None if request_id is None else str(request_id)
+    except RecursionError as error:
+        raise InputError("'id' and the names of 'outputs' must be strings") from error
+    write = partial(encode, model=options.get("model", ""), request_id=request_id, wanted=wanted)
     layout, value = _laid_out(tensors, signature)
     return Payload(layout, value, params or None, write=write)
 
@@ -92,13 +92,16 @@ def encode(predictions: Any, *, model: str, request_id: str | None = None, wante
     answer = {"model_name": model, "outputs": [outputs[name] for name in wanted or outputs]}
     if request_id is not None:
         answer["id"] = request_id
-    return orjson.dumps(answer)
+    try:
+        return orjson.dumps(answer)
+    except TypeError as error:  # orjson's for all that it cannot write; the outputs are what it has read
+        raise OutputError(f"the request's id cannot be sent back: {error}") from error
 
 
 def error(reply: bytes) -> bytes:
     """An error of ours with its message where this protocol's clients look for it, too."""
-    problem = orjson.loads(reply)
-    return orjson.dumps({**problem, "error": problem["message"]})
+    problem = json.loads(reply)  # not orjson's, which refuses the half characters that a message may quote
+    return json.dumps({**problem, "error": problem["message"]}).encode()
 
 
 # Requests

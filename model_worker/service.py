@@ -126,22 +126,26 @@ class Service:
             return self._plainly(lambda: read(body), as_arrow, arrived, answer)
         try:
             payload = read(body)
+            rows = None if as_arrow or payload.stream else fast.read(payload)
+            params = payload.params or None
+            key = b"" if params is None else json.dumps(params, sort_keys=True).encode()
         except InputError as error:
             self._reply(problem(400, "BAD_REQUEST", str(error)), arrived, answer)
             return None
-        rows = None if as_arrow or payload.stream else fast.read(payload)
+        except Exception:  # noqa: BLE001 - such as values nested too deeply; the plain path finds an answer to anything
+            return self._plainly(lambda: read(body), as_arrow, arrived, answer)
         if rows is None:
             return self._plainly(lambda: payload, as_arrow, arrived, answer)
         parsed = perf_counter()
-        params = payload.params or None
-        key = b"" if params is None else json.dumps(params, sort_keys=True).encode()
 
         def done(item: Item, value: Any, failure: BaseException | None) -> None:
-            if failure is not None:  # alone, so that it fails for its own faults only, with words for its sender
+            if failure is None:
+                times = arrived, parsed, item.started, item.finished
+                self._reply(self._written(value, payload, False, times), arrived, answer)
+            elif item.abandoned:
+                self._reply(_NOBODY, arrived, answer)
+            else:  # alone, so that it fails for its own faults only, with words for its sender
                 self._plainly(lambda: payload, as_arrow, arrived, answer)
-                return
-            times = arrived, parsed, item.started, item.finished
-            self._reply(self._written(value, payload, False, times), arrived, answer)
 
         item = Item(rows, params, key, parsed, done)
         self._batcher.submit(item)
@@ -169,7 +173,13 @@ class Service:
             )
             loop.call_soon_threadsafe(self._reply, reply, arrived, answer)
 
-        self._executor.submit(self._plain_reply, ticket, read, as_arrow, arrived).add_done_callback(hand_back)
+        try:
+            future = self._executor.submit(self._plain_reply, ticket, read, as_arrow, arrived)
+        except RuntimeError as error:  # no thread can be had
+            ticket.abandoned = True  # for it is in the executor's queue all the same
+            self._reply(problem(500, "INTERNAL_ERROR", f"the request cannot be worked on: {error}"), arrived, answer)
+        else:
+            future.add_done_callback(hand_back)
         return ticket
 
     def _plain_reply(self, ticket: Ticket, read: Callable[[], Payload], as_arrow: bool, arrived: float) -> Reply:
@@ -205,6 +215,8 @@ class Service:
                 body = codec.encode(predictions, wrapped=payload.format is not Format.UNWRAPPED)
         except OutputError as error:
             return problem(400, "BAD_REQUEST", str(error))
+        except Exception as error:  # noqa: BLE001 - a model may answer anything; its caller must not wait for ever
+            return problem(400, "BAD_REQUEST", f"the model's answer cannot be written: {error!r}")
         arrived, parsed, started, finished = times
         return Reply(
             200,
@@ -258,7 +270,7 @@ def _in_its_words(answer: Answer) -> Answer:
     """Answers errors as clients of the Open Inference Protocol understand them."""
 
     def told(reply: Reply) -> None:
-        if reply.status != 200:
+        if reply.status != 200 and reply is not _NOBODY:
             reply.body = open_inference.error(reply.body)
         answer(reply)
 

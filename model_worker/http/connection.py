@@ -278,10 +278,13 @@ class Connection(asyncio.Protocol):
 
     async def _stream(self, reply: Reply, request: _Request) -> None:
         assert reply.pieces is not None
-        well = await events.send(reply.pieces, self, self._service.stream_executor)
-        if request.parent is not None and self._traces is not None:
-            self._traces.answered(request.parent, reply.status, reply.times)
-        self._done(closing=not well or not request.keep_alive or self._shared.finishing)
+        well = False
+        try:
+            well = await events.send(reply.pieces, self, self._service.stream_executor)
+        finally:
+            if request.parent is not None and self._traces is not None:
+                self._traces.answered(request.parent, reply.status, reply.times)
+            self._done(closing=not well or not request.keep_alive or self._shared.finishing)
 
     @property
     def is_there(self) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
 from model_worker import codec
-from model_worker.codec import OutputError
+from model_worker.codec import InputError, OutputError
 from model_worker.http.replies import NO_MORE, STREAM_HEAD, chunk
+from model_worker.model import ModelError
 from model_worker.service import problem
 
 _END = object()
@@ -55,14 +57,18 @@ def close(pieces: Iterator[Any]) -> None:
     """Have whatever makes the pieces end; in a thread, for it is the model's."""
     end = getattr(pieces, "close", None)
     if callable(end):
-        end()
+        try:
+            end()
+        except BaseException:  # noqa: BLE001 - a model may raise anything; nobody waits for more of it
+            traceback.print_exc()
 
 
 def _event(pieces: Iterator[Any]) -> bytes | None:
-    piece = next(pieces, _END)
-    if piece is _END:
-        return None
     try:
-        return b"data: " + codec.encode(piece, wrapped=False) + b"\n\n"
-    except OutputError as error:
-        raise ValueError(str(error)) from error
+        piece = next(pieces, _END)
+        return None if piece is _END else b"data: " + codec.encode(piece, wrapped=False) + b"\n\n"
+    except (InputError, ModelError, OutputError):
+        raise
+    except BaseException as error:
+        # A model may raise anything; the loop would take CancelledError and SystemExit for its own.
+        raise ModelError(f"the model failed with {error!r}") from error

@@ -8,10 +8,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_worker.batch import BRIEF, Batcher, Cost, FastPath, Item, UnsplittableError, is_brief, next_batch
+from model_worker.batch import (
+    BRIEF,
+    AbandonedError,
+    Batcher,
+    Cost,
+    FastPath,
+    Item,
+    UnsplittableError,
+    is_brief,
+    next_batch,
+)
 from model_worker.columns import Kind, Layout, Rows
 
 A, B = Layout(("a",), (Kind.DOUBLE,)), Layout(("b",), (Kind.DOUBLE,))
@@ -59,13 +70,16 @@ def test_batches_share_what_they_must_and_lose_nobody(items: list[Item], max_row
 
 
 def test_who_has_gone_is_not_predicted() -> None:
-    """An abandoned request leaves the queue without a prediction."""
-    gone = item()
+    """An abandoned request leaves the queue without a prediction, and is told so."""
+    told: list[Any] = []
+    gone = item(done=lambda *of: told.append(of))
     gone.abandoned = True
     first, last = item(), item()
     waiting = deque([first, gone, last])
     assert next_batch(waiting, 10) == [first, last]
     assert not waiting
+    [(of, value, failure)] = told
+    assert (of, value, type(failure)) == (gone, None, AbandonedError)
 
 
 def test_only_what_is_known_to_be_brief_is() -> None:
@@ -182,6 +196,94 @@ def test_a_failure_is_told_to_each() -> None:
     assert isinstance(asked.answers[1], ValueError)
     assert isinstance(asked.answers[-1], ValueError)
     assert asked.answers[3] == 6
+
+
+def test_whoever_has_gone_is_done_with_before_the_others() -> None:
+    """Requests that are abandoned while the model works are told so, the first in the queue too, and nothing else is."""
+
+    async def scenario() -> Asked:
+        asked = Asked()
+        asked.ask(1)
+        await asked.turn()
+        asked.ask(2, 3, 4)
+        for number in (0, 2):
+            asked.batcher._waiting[number].abandoned = True
+        for _ in range(2):
+            asked.hand.work.popleft()()
+            await asked.turn()
+        return asked
+
+    asked = asyncio.run(scenario())
+    assert asked.model.batches == [[1], [3]]
+    assert (asked.answers[1], asked.answers[3]) == (2, 6)
+    assert [type(asked.answers[number]) for number in (2, 4)] == [AbandonedError] * 2
+
+
+@pytest.mark.parametrize("cost", [Cost(1e-6, 1e-6), None], ids=["brief", "in a thread"])
+def test_an_answer_that_cannot_be_given_harms_no_other(cost: Cost | None, caplog: pytest.LogCaptureFixture) -> None:
+    """The rest of its batch is answered, and so is what comes later; the log says what was wrong."""
+
+    def fails(item: Item, value: Any, failure: BaseException | None) -> None:
+        raise TypeError("not to be written")
+
+    async def scenario() -> Asked:
+        asked = Asked(cost)
+        asked.batcher.submit(item(1, done=fails))
+        asked.ask(2)
+        await asked.turn()
+        while asked.hand.work:
+            asked.hand.work.popleft()()
+            await asked.turn()
+        asked.ask(3)
+        await asked.turn()
+        while asked.hand.work:
+            asked.hand.work.popleft()()
+            await asked.turn()
+        return asked
+
+    asked = asyncio.run(scenario())
+    assert asked.answers == {2: 4, 3: 6}
+    assert "not to be written" in caplog.text
+
+
+def test_a_fault_of_our_own_is_not_the_end_of_the_batches() -> None:
+    """Whatever goes wrong between two predictions, what comes later is predicted."""
+
+    async def scenario() -> Asked:
+        asked = Asked(Cost(1e-6, 1e-6))
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        tell, asked.batcher._tell = asked.batcher._tell, lambda *_: 1 / 0
+        asked.ask(1)
+        await asked.turn()
+        asked.batcher._tell = tell
+        asked.ask(2)
+        await asked.turn()
+        return asked
+
+    assert asyncio.run(scenario()).answers == {2: 4}
+
+
+def test_without_a_thread_each_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the system has no thread to give, requests may ask the plain path, and later ones are predicted."""
+
+    def refuse(*work: Any) -> Future[Any]:
+        raise RuntimeError("can't start new thread")
+
+    async def scenario() -> Asked:
+        asked = Asked()
+        with monkeypatch.context() as patch:
+            patch.setattr(asked.hand, "submit", refuse)
+            asked.ask(1, 2)
+            await asked.turn()
+        asked.ask(3)
+        await asked.turn()
+        asked.hand.work.popleft()()
+        await asked.turn()
+        return asked
+
+    answers = asyncio.run(scenario()).answers
+    assert [type(answers[number]) for number in (1, 2)] == [RuntimeError] * 2
+    assert answers[3] == 6
 
 
 def test_answers_that_cannot_be_told_apart_end_the_joining() -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from model_worker.batch import FastPath
 from model_worker.codec import Payload
+from model_worker.columns import Rows, reader
 from model_worker.model import ModelError
+from model_worker.open_inference import MEDIA_TYPE
 from tests.model_worker.hosting import wait_until
 from tests.model_worker.serving import EchoModel, Running
 
@@ -187,6 +193,73 @@ def test_a_client_that_hangs_up_harms_nobody(serve: Callable[..., Running]) -> N
     wait_until(lambda: server.do(lambda: server.service.metrics.in_flight) == 0, "nothing is in flight any more")
 
 
+@pytest.fixture
+def fast(serve: Callable[..., Running]) -> Iterator[tuple[Running, Gate]]:
+    """A server that predicts on the fast path, in a thread, when its gate is open: the number of rows."""
+    gate = Gate()
+
+    def predict(batch: Sequence[Rows], params: Any) -> list[Any]:
+        gate.entered.release()
+        assert gate.open.wait(30)
+        return [rows.count for rows in batch]
+
+    server = serve()
+    with ThreadPoolExecutor(1) as executor:
+        server.do(lambda: server.service.use(FastPath(reader(None), predict), executor))
+        yield server, gate
+        gate.open.set()
+
+
+ROWS = b'{"inputs": [[1.0]]}'
+
+
+def test_clients_that_hang_up_in_the_queue_leave_nothing_in_hand(fast: tuple[Running, Gate]) -> None:
+    """Requests that waited for the batch before theirs are dropped and counted as such, and others are answered."""
+    server, gate = fast
+    first = server.client()
+    first.post(ROWS)
+    assert gate.entered.acquire(timeout=30)
+    leaving = [server.client() for _ in range(3)]
+    for client in leaving:
+        client.post(ROWS)
+    wait_until(lambda: server.do(lambda: server.service.metrics.in_flight) == 4, "all are in hand")
+    for client in leaving:
+        client.close()
+    wait_until(lambda: server.do(lambda: len(server.server.connections)) == 1, "three are gone")
+    gate.open.set()
+    assert first.json() == {"predictions": 1}
+    wait_until(lambda: server.do(lambda: server.service.metrics.in_flight) == 0, "nothing is in flight any more")
+    assert b'requests_answered_total{code="499"} 3' in server.ask(path="/metrics", method="GET")[1]
+
+
+def test_a_number_of_very_many_digits_is_told(fast: tuple[Running, Gate]) -> None:
+    """Python reads integers of 4,300 digits; one of more is 400, and nothing is left in hand."""
+    server, _ = fast
+    response, body = server.ask(b'{"inputs": [[1' + b"0" * 4300 + b"]]}")
+    assert response.status == 400
+    assert json.loads(body)["message"] == "the request body has an integer of too many digits"
+    assert server.do(lambda: server.service.metrics.in_flight) == 0
+
+
+def test_what_the_fast_path_fails_on_is_left_to_the_plain_path(fast: tuple[Running, Gate]) -> None:
+    """Parameters that are nested too deeply to be compared with others' still reach the model."""
+    server, _ = fast
+    deep = b"[" * 1000 + b"]" * 1000
+    assert json.loads(server.ask(ROWS[:-1] + b', "params": {"x": ' + deep + b"}}")[1]) == {"predictions": [[1.0]]}
+    assert server.do(lambda: server.service.metrics.in_flight) == 0
+
+
+def test_an_answer_that_cannot_be_written_leaves_nothing_in_hand(fast: tuple[Running, Gate]) -> None:
+    """Its sender is told 400, and others' requests are answered afterwards."""
+    server, gate = fast
+    gate.open.set()
+    tensor = {"name": "a", "shape": [1, 1], "datatype": "FP64", "data": [1]}
+    request = json.dumps({"id": "\ud800", "inputs": [tensor]}).encode()
+    assert server.ask(request, content_type=MEDIA_TYPE)[0].status == 400
+    assert json.loads(server.ask(ROWS)[1]) == {"predictions": 1}
+    assert server.do(lambda: server.service.metrics.in_flight) == 0
+
+
 def test_a_client_that_has_said_all_gets_its_answer(serve: Callable[..., Running]) -> None:
     """A half-closed connection is answered, then closed."""
     gate = Gate()
@@ -238,6 +311,77 @@ def test_a_stream_that_fails_says_so(serve: Callable[..., Running]) -> None:
     assert pieces[0] == b"data: 7"
     assert json.loads(pieces[1].removeprefix(b"data: "))["message"] == "no more"
     assert client.rest() == b""
+
+
+STREAM = b'{"inputs": [1], "stream": true}'
+
+
+class Raising(EchoModel):
+    """Streams one piece, and raises what it was made with."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def predict_stream(self, payload: Payload) -> Iterator[Any]:
+        """One piece."""
+        yield 7
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [asyncio.CancelledError(), concurrent.futures.CancelledError(), SystemExit(3), KeyboardInterrupt()],
+    ids=repr,
+)
+def test_a_stream_ends_whatever_its_model_raises(serve: Callable[..., Running], error: BaseException) -> None:
+    """What means something to the server's own loop is an error of the model's like any other."""
+    server = serve(Raising(error))
+    client = server.client()
+    client.post(STREAM)
+    pieces = client.answer().read().split(b"\n\n")
+    assert pieces[0] == b"data: 7"
+    assert json.loads(pieces[1].removeprefix(b"data: "))["message"] == f"the model failed with {error!r}"
+    assert client.rest() == b""
+    assert server.ask(ONE)[0].status == 200
+
+
+class Unending(EchoModel):
+    """Streams what cannot be written, and does not let itself be closed."""
+
+    def predict_stream(self, payload: Payload) -> Iterator[Any]:
+        """One good piece, one bad."""
+        try:
+            yield 7
+            yield object()
+        finally:
+            raise SystemExit(3)
+
+
+def test_a_stream_ends_though_its_model_does_not_let_it(serve: Callable[..., Running]) -> None:
+    """What a model raises when its stream is closed is for the log."""
+    server = serve(Unending())
+    client = server.client()
+    client.post(STREAM)
+    assert b"cannot be written" in client.answer().read()
+    assert client.rest() == b""
+    assert server.ask(ONE)[0].status == 200
+
+
+class NoThreads(concurrent.futures.Executor):
+    """Is at the system's limit."""
+
+    def submit(self, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+        """Fails as `Thread.start` does."""
+        raise RuntimeError("can't start new thread")
+
+
+def test_a_stream_that_no_thread_can_be_had_for_ends(serve: Callable[..., Running]) -> None:
+    """Its client is told so, and the connection ends."""
+    server = serve()
+    server.do(lambda: setattr(server.service, "stream_executor", NoThreads()))
+    client = server.client()
+    client.post(STREAM)
+    assert b"can't start new thread" in client.rest()
 
 
 def test_times_are_told(serve: Callable[..., Running]) -> None:

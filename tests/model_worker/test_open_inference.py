@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,10 +15,13 @@ import pandas as pd
 import pytest
 
 from model_worker import codec
-from model_worker.codec import Format, InputError, OutputError
+from model_worker.codec import Format, InputError, OutputError, Payload
 from model_worker.columns import Column, Kind, Tensor
+from model_worker.model import ModelError
 from model_worker.open_inference import MEDIA_TYPE, decode, encode
+from model_worker.service import Reply, Service
 from tests.model_worker.saved_models import SavedModels
+from tests.model_worker.serving import EchoModel
 from tests.model_worker.test_scoring_equality import JSON, BothServers
 
 TABLE = (Column("a", Kind.DOUBLE), Column("b", Kind.DOUBLE))
@@ -130,6 +136,15 @@ def test_what_is_no_request_is_told(message: Any, words: str) -> None:
         read(message)
 
 
+@pytest.mark.parametrize("key", ["id", "outputs"])
+def test_names_that_are_nested_deeply_are_told(key: str) -> None:
+    """They are no strings, and too deep to be made into some."""
+    deep = "[" * 1000 + "]" * 1000
+    given = {"id": deep, "outputs": f'[{{"name": {deep}}}]'}[key]
+    with pytest.raises(InputError, match="must be strings"):
+        decode(f'{{"inputs": [{json.dumps(A)}], "{key}": {given}}}'.encode(), MEDIA_TYPE, TABLE)
+
+
 @pytest.mark.parametrize("length", ["9" * 5000, "²", "-1", "x", "999"])
 def test_a_length_that_is_none_does_no_harm(length: str) -> None:
     """All of the body is JSON then."""
@@ -163,6 +178,12 @@ def test_what_is_no_tensor_is_told(predictions: Any) -> None:
     """The caller reads where such answers are to be had."""
     with pytest.raises(OutputError):
         encode(predictions, model="m")
+
+
+def test_an_id_that_is_no_text_is_told() -> None:
+    """Half of a character can be asked with, but not be sent back."""
+    with pytest.raises(OutputError, match="the request's id cannot be sent back"):
+        encode([1], model="m", request_id="\ud800")
 
 
 def test_only_the_outputs_that_are_wanted() -> None:
@@ -228,3 +249,45 @@ def test_errors_have_this_protocols_key_too(servers: BothServers, model: str, in
         "message": answer.json()["error"],
         "error": answer.json()["error"],
     }
+
+
+class Failing(EchoModel):
+    """Quotes half a character."""
+
+    def predict(self, payload: Payload) -> Any:
+        """Fails."""
+        raise ModelError("unknown city \ud800")
+
+
+def ask(model: EchoModel, *, hang_up: bool = False) -> Reply:
+    """What a model's service answers, to a client that may have gone."""
+    replies: list[Reply] = []
+
+    async def scenario() -> None:
+        begin = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(begin.wait, 30)
+            service = Service(model, pool)
+            waiting = service.invoke(json.dumps({"inputs": [A]}).encode(), MEDIA_TYPE, None, replies.append)
+            assert waiting is not None
+            waiting.abandoned = hang_up
+            begin.set()
+        await asyncio.sleep(0)  # the pool has ended, so the reply is in the loop
+        assert service.metrics.in_flight == 0
+
+    asyncio.run(scenario())
+    [reply] = replies
+    return reply
+
+
+def test_errors_may_quote_what_is_no_text() -> None:
+    """Half of a character in a message is told to this protocol's clients as to others."""
+    reply = ask(Failing())
+    assert reply.status == 400
+    assert json.loads(reply.body)["error"] == "unknown city \ud800"
+
+
+def test_nobody_is_told_nothing() -> None:
+    """A client that has hung up needs no words of this protocol."""
+    reply = ask(EchoModel(), hang_up=True)
+    assert (reply.status, reply.body) == (499, b"")

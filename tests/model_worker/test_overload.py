@@ -141,6 +141,25 @@ def test_nothing_is_predicted_for_those_who_have_gone(held: tuple[Running, HeldM
     assert ["nobody"] not in model.predicted
 
 
+def test_what_no_thread_can_be_had_for_is_500(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a limit of processes a request is told so at once and leaves nothing in hand; later ones are answered."""
+
+    def fails(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Running(EchoModel()) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fails)
+            response, body = server.ask(ONE)
+        assert response.status == 500
+        assert json.loads(body) == {
+            "error_code": "INTERNAL_ERROR",
+            "message": "the request cannot be worked on: can't start new thread",
+        }
+        assert in_hand(server) == 0
+        assert server.ask(ONE)[0].status == 200
+
+
 def test_the_pace_of_what_runs_side_by_side_is_that_of_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """What each of four threads has taken for a request has been enough for four."""
     told: list[tuple[float, float]] = []
