@@ -79,8 +79,7 @@ class Traces:
         """A traced request is answered; costs a microsecond."""
         self._waiting.append((of, time.time_ns(), status, times))
         if self._thread is None:
-            self._thread = threading.Thread(target=self._send_all, name="traces", daemon=True)
-            self._thread.start()
+            self._start()
         self._some.set()
 
     def close(self) -> None:
@@ -89,6 +88,18 @@ class Traces:
         self._some.set()
         if self._thread is not None:
             self._thread.join(_FAREWELL)
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._send_all, name="traces", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # none can be had; the next traced request tries again
+            if not self._failing:
+                _logger.warning("traces wait for a thread that sends them: %s", error)
+            self._failing = True
+        else:
+            self._thread = thread
+            self._failing = False
 
     def _send_all(self) -> None:
         while not (self._end.is_set() and not self._waiting):

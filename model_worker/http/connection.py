@@ -252,10 +252,10 @@ class Connection(asyncio.Protocol):
             self._shared.streams.add(task)
             task.add_done_callback(self._shared.streams.discard)
             return
-        if request.parent is not None and self._traces is not None:
-            self._traces.answered(request.parent, reply.status, reply.times)
         closing = not request.keep_alive or self._shared.finishing
         transport.write(replies.message(reply, closing=closing, with_body=request.method != b"HEAD"))
+        if request.parent is not None and self._traces is not None:
+            self._traces.answered(request.parent, reply.status, reply.times)
         self._done(closing)
 
     def _done(self, closing: bool) -> None:

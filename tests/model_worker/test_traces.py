@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
 
 from model_worker import traces as traces_module
-from model_worker.traces import Traces, parent
+from model_worker.traces import Parent, Times, Traces, parent
 from tests.e2e.collector import Collector
+from tests.model_worker.serving import EchoModel, Running
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACED = f"00-{TRACE}-{SPAN}-01".encode()
@@ -61,6 +63,45 @@ def test_without_a_collector_nothing_waits_and_one_line_says_so(caplog: pytest.L
         traces.answered(of, 500, None)
     traces.close()
     assert [record.message.startswith("traces are lost") for record in caplog.records] == [True]
+
+
+def no_thread(_: threading.Thread) -> None:
+    """As `Thread.start` behaves at a limit of processes."""
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_thread_that_cannot_be_had_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a thread spans wait, and one line says so; they are sent with those of the first request that gets one."""
+    of = parent(TRACED)
+    assert of is not None
+    with Collector() as collector:
+        traces = Traces(collector.url, "e/m")
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_thread)
+            for _ in range(2):
+                traces.answered(of, 200, None)
+            traces.close()
+        assert [record.message.startswith("traces wait for a thread") for record in caplog.records] == [True]
+        traces.answered(of, 200, None)
+        traces.close()
+    assert len(collector.spans) == 3
+
+
+class Broken(Traces):
+    """Takes no span."""
+
+    def answered(self, of: Parent, status: int, times: Times | None) -> None:
+        """Fails."""
+        raise RuntimeError
+
+
+def test_the_answer_comes_before_its_span() -> None:
+    """Whatever happens to traces, the client has its answer by then."""
+    with Running(EchoModel()) as server:
+        server.server._shared.traces = Broken("http://127.0.0.1:1", "e/m")
+        assert server.ask(b'{"inputs": [1]}', traceparent=TRACED.decode())[0].status == 200
 
 
 def test_nothing_is_started_for_requests_that_are_not_traced() -> None:
