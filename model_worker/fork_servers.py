@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from model_worker.chore import Chore
 from model_worker.environments import BASE, Environment
 from model_worker.forks import ForkServer
 from model_worker.pulse import Patience
@@ -107,13 +108,15 @@ class ForkServers:
             running.idle_since = time.monotonic()
 
     async def _end_superfluous(self) -> None:
+        ending = Chore("idle fork servers cannot be ended")
         while True:
             await asyncio.sleep(self._idle / 6)
-            now = time.monotonic()
-            idle = {key: now - each.idle_since for key, each in self._running.items() if each.users == 0}
-            warm = 0 if _memory_is_scarce() else self._warm
-            for key in superfluous(idle, self._needed(), warm, self._idle):
-                self._running.pop(key).task.cancel()
+            with ending:
+                now = time.monotonic()
+                idle = {key: now - each.idle_since for key, each in self._running.items() if each.users == 0}
+                warm = 0 if _memory_is_scarce() else self._warm
+                for key in superfluous(idle, self._needed(), warm, self._idle):
+                    self._running.pop(key).task.cancel()
 
     def _server(self, environment: Environment) -> ForkServer:
         name = "forkserver" if environment == BASE else f"forkserver-{environment.key}"

@@ -21,6 +21,8 @@ from pathlib import Path
 from model_worker import protocol
 from model_worker.allowance import Processors
 from model_worker.artifacts import Artifacts
+from model_worker.chore import Chore
+from model_worker.descriptors import raise_limit
 from model_worker.environments import Environments
 from model_worker.fork_servers import ForkServers
 from model_worker.hosted import HostedReplica
@@ -296,7 +298,8 @@ class Host:
     # What it does by itself
 
     async def _look(self) -> None:
-        looks, full = 0, False
+        looks = 0
+        measuring, cutting = Chore("replicas cannot be measured"), Chore("log files cannot be kept small")
         looked = awake_since = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_INTERVAL)
@@ -308,31 +311,26 @@ class Host:
                 replica.look(now, awake_since)
             looks += 1
             if looks % _LOOKS_TO_MEASURE == 1:
-                await asyncio.to_thread(self._measured.look, self._pids())
-                self._peers.tell(self._measured.to_json())
-            try:
+                with measuring:
+                    await asyncio.to_thread(self._measured.look, self._pids())
+                    self._peers.tell(self._measured.to_json())
+            with cutting:
                 # Those that sleep print nothing, and there may be thousands of them.
                 busy = [each for each, replica in self._replicas.items() if replica.state.phase != protocol.ASLEEP]
                 for logs in self._logs.values():
                     logs.cut(busy)
                     if looks % _LOOKS_TO_TIDY == 1:
                         logs.tidy(self._replicas)
-                full = False
-            except OSError as error:  # a full disk, most likely; replicas serve on
-                if not full:
-                    _logger.warning("log files cannot be kept small: %s", error)
-                full = True
 
     async def _tidy_environments(self) -> None:
+        removing = Chore("unused environments cannot be removed")
         # Not at once: control planes that will name their replicas may be starting too.
         while True:
             await asyncio.sleep(max(1.0, min(_TIDY_INTERVAL, self._options.environments_age / 4)))
             uris = {replica.state.spec.artifact_uri for replica in self._replicas.values()}
-            try:
+            with removing:
                 for key in await self._environments.tidy(uris, self._options.environments_age):
                     _logger.info("environment %s was not used for long: it is removed", key)
-            except OSError as error:
-                _logger.warning("unused environments cannot be removed: %s", error)
 
 
 class StartError(Exception):
@@ -354,6 +352,7 @@ async def main(options: Options, variables: Mapping[str, str]) -> None:
 
     Raises StartError, ListenerError, OSError when it cannot start.
     """
+    raise_limit()
     if options.listen.startswith("unix:"):
         path = Path(options.listen.removeprefix("unix:"))
         if answers(path):

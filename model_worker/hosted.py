@@ -15,6 +15,7 @@ from pathlib import Path
 
 from model_worker import protocol, replica_process
 from model_worker.artifacts import FetchError
+from model_worker.chore import Chore
 from model_worker.environments import EnvironmentFailure
 from model_worker.forks import ForkError
 from model_worker.listeners import ListenerError
@@ -47,6 +48,7 @@ class HostedReplica:
         self._environment = ""
         self._killing: asyncio.TimerHandle | None = None
         self._kill_at = float("inf")
+        self._looking = Chore(f"replica {spec.id} cannot be looked at")
         self._state = State(spec, protocol.STARTING, attempt=0)
 
     @property
@@ -161,7 +163,9 @@ class HostedReplica:
 
     def look(self, now: float, awake_since: float) -> None:
         """End its process if that uses more memory than it may, or is dead in all but name (`ReplicaProcess.look`)."""
-        if self._process is not None and self._state.phase in {protocol.STARTING, protocol.READY}:
+        if self._process is None or self._state.phase not in {protocol.STARTING, protocol.READY}:
+            return
+        with self._looking:
             allowance = self._around.allowance(self._state.spec.workload_size)
             self._process.look(now, awake_since, allowance, self._around.patience)
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import socket
 import sys
 from collections import deque
@@ -75,6 +74,4 @@ def _line(message: dict[str, str | None]) -> bytes:
 
 
 if __name__ == "__main__":
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     main(socket.socket(fileno=int(sys.argv[1])), float(sys.argv[2]))

@@ -98,13 +98,9 @@ class UnixListeners:
         return Listener(listener, {"path": str(path)}, path)
 
     def _at(self, path: Path) -> Listener:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            path.unlink(missing_ok=True)
-            listener.bind(str(path))
-            listener.listen(BACKLOG)
+            listener = _unix(path)
         except OSError as error:
-            listener.close()
             raise ListenerError(f"cannot listen at {path}: {error.strerror}") from error
         return Listener(listener, {"path": str(path)}, path)
 
@@ -158,6 +154,18 @@ def answers(path: Path) -> bool:
         except OSError:
             return False
     return True
+
+
+def _unix(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _own_address() -> str:

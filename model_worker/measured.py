@@ -17,9 +17,11 @@ class Measured:
     def __init__(self) -> None:
         self._taken: dict[str, int] = {}
         self._turn: list[str] = []
+        self._memory = psutil.virtual_memory()
 
     def look(self, replicas: Mapping[str, int]) -> None:
-        """Measure some of the replicas (id → process id); all have their turn."""
+        """Measure the machine and some of the replicas (id → process id); all have their turn."""
+        self._memory = psutil.virtual_memory()
         self._taken = {replica: taken for replica, taken in self._taken.items() if replica in replicas}
         # Those never measured first: whoever asks for room wants to know what one takes.
         self._turn = [replica for replica in self._turn if replica in replicas] or sorted(
@@ -37,11 +39,10 @@ class Measured:
 
     def to_json(self) -> dict[str, object]:
         """All of it, as control planes are told."""
-        memory = psutil.virtual_memory()
         return {
             "type": "machine",
             "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-            "memory": memory.total,
-            "available": memory.available,
+            "memory": self._memory.total,
+            "available": self._memory.available,
             "taken": dict(self._taken),
         }

@@ -1,11 +1,22 @@
 """Fixtures of the worker's tests."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.model_worker.hosting import Control, RunningHost
 from tests.model_worker.saved_models import SavedModels
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory with a short path, for Unix sockets."""
+    path = Path(tempfile.mkdtemp(prefix="wye-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")

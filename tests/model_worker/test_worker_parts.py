@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +64,6 @@ def test_an_answer_that_is_no_json_is_an_error() -> None:
     with pytest.raises(OutputError):
         codec.encode(circular, wrapped=True)
     assert codec.encode(np.float32(0.5), wrapped=False) == b"0.5"
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """A directory with a short path."""
-    path = Path(tempfile.mkdtemp(prefix="wye-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path)
 
 
 def test_a_log_that_grows_is_cut_in_place(directory: Path) -> None:
