@@ -12,10 +12,11 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
 from model_worker import protocol
@@ -33,6 +34,7 @@ from model_worker.options import Options, parse
 from model_worker.orphanage import Orphan
 from model_worker.peers import Peers
 from model_worker.protocol import Acting, Command, Sleep, Spec, Start, State, Stop
+from model_worker.record import Left
 from model_worker.succession import Succession
 from model_worker.surroundings import Surroundings
 from model_worker.templates import Templates
@@ -149,14 +151,8 @@ class Host:
         """
         self._directory.mkdir(parents=True, mode=0o700)
         for left, kept in await self._succession.take():
-            if left.spec.id in self._replicas:
-                continue
-            replica = self._new(left.spec, left.name)
-            try:
-                replica.inherit(left, kept)
-            except ListenerError as error:
-                _logger.warning("replica %s: %s", left.spec.id, error)
-                del self._replicas[left.spec.id]
+            if left.spec.id in self._replicas or not self._inherit(left, kept):
+                self._succession.refuse(left.name, kept)
         names = {replica.name for replica in self._replicas.values()}
         self._succession.only(names)
         self._listeners.sweep(names)
@@ -164,6 +160,11 @@ class Host:
         if self._replicas:
             alive = len(self._lives)
             _logger.info("took over %d replicas, of which %d are alive", len(self._replicas), alive)
+
+    def _inherit(self, left: Left, kept: socket.socket | None) -> bool:
+        """Have a replica again that has no process; False when it cannot be had."""
+        replica = self._new(left.spec, left.name)
+        return self._taken(replica, lambda: replica.inherit(left, kept))
 
     def _tidy_work(self) -> None:
         """Remove the directories of processes that are gone."""
@@ -177,14 +178,28 @@ class Host:
                     former.rmdir()
 
     def _adopt(self, orphan: Orphan) -> bool:
-        """Take over a living replica, unless there is another in its place."""
+        """Take over a living replica; False when there is another in its place, or it cannot be had."""
         if orphan.spec.id in self._replicas:
             return False
         replica = self._new(orphan.spec, orphan.name)
-        replica.adopt(orphan)
+        if not self._taken(replica, lambda: replica.adopt(orphan)):
+            return False
         self._lives[orphan.spec.id] = asyncio.create_task(
             self._live(replica, replica.attend_adopted()), name=f"replica {orphan.spec.id}"
         )
+        return True
+
+    def _taken(self, replica: HostedReplica, take: Callable[[], None]) -> bool:
+        """Whether a replica of a former host could be had; if not, it is forgotten and can be started like a new one."""
+        replica_id = replica.state.spec.id
+        try:
+            take()
+        except Exception as error:  # whatever is the matter with this one, the others are taken over
+            known = isinstance(error, ListenerError | OSError)
+            _logger.warning("replica %s cannot be taken over: %s", replica_id, error, exc_info=not known)
+            replica.close()
+            del self._replicas[replica_id]
+            return False
         return True
 
     def _new(self, spec: Spec, name: str) -> HostedReplica:

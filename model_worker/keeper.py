@@ -29,6 +29,7 @@ _ROOM = 1 << 16
 def main(listener: socket.socket, grace: float) -> None:
     """Serve one host after another, for as long as the next one comes within `grace` seconds."""
     kept: dict[str, socket.socket] = {}
+    here = _file(listener)
     listener.settimeout(grace)
     while True:
         try:
@@ -39,11 +40,21 @@ def main(listener: socket.socket, grace: float) -> None:
             host.settimeout(None)
             if _serve(host, kept):
                 break
+    if _file(listener) != here:
+        return  # a host has given up on this one: it has another keeper, and listens at these very paths itself
     # No host knows of these any more.
     for path in (each.getsockname() for each in (listener, *kept.values())):
         if isinstance(path, str):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+
+
+def _file(listener: socket.socket) -> tuple[int, int] | None:
+    """Which file is at the path of a socket."""
+    with contextlib.suppress(OSError):
+        found = os.stat(listener.getsockname())
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _serve(host: socket.socket, kept: dict[str, socket.socket]) -> bool:

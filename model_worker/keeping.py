@@ -50,7 +50,7 @@ class Keeping:
             async with asyncio.timeout(_SAYS):
                 await asyncio.get_running_loop().sock_connect(connection, str(self._path))
                 await _receive_kept(connection, found)
-        except (OSError, TimeoutError, ValueError) as error:
+        except (OSError, TimeoutError, ValueError, LookupError) as error:
             if not isinstance(error, FileNotFoundError | ConnectionRefusedError):
                 _logger.warning("sockets that a former host may have left are lost: %r", error)
             connection.close()
@@ -175,7 +175,7 @@ async def _receive_kept(connection: socket.socket, found: dict[str, socket.socke
             name = json.loads(line)["kept"]
             if name is None:
                 return
-            found[name] = socket.socket(fileno=descriptors.popleft())
+            found[name] = socket.socket(fileno=descriptors.popleft())  # IndexError: this process may have no more open
 
 
 async def _until_closed(connection: socket.socket) -> None:

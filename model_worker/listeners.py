@@ -65,7 +65,10 @@ class Listeners(Protocol):
         """
 
     def inherited(self, listener: socket.socket) -> Listener:
-        """A socket that listens, made by another process with the same settings."""
+        """A socket that listens, made by another process.
+
+        Raises ListenerError when that had other settings.
+        """
 
     def sweep(self, ours: Collection[str]) -> None:
         """Remove what former hosts have left, except for the sockets with these names."""
@@ -90,10 +93,14 @@ class UnixListeners:
 
     def again(self, address: Mapping[str, Any]) -> Listener:
         """A socket at the path that another had."""
+        if "path" not in address:
+            raise ListenerError("it listened on a port, and now replicas listen on Unix sockets")
         return self._at(Path(address["path"]))
 
     def inherited(self, listener: socket.socket) -> Listener:
         """The socket with the path that it has."""
+        if listener.family != socket.AF_UNIX:
+            raise ListenerError("it listens on a port, and now replicas listen on Unix sockets")
         path = Path(listener.getsockname())
         return Listener(listener, {"path": str(path)}, path)
 
@@ -125,10 +132,14 @@ class TcpListeners:
 
     def again(self, address: Mapping[str, Any]) -> Listener:
         """A TCP socket on the port that another had."""
+        if "port" not in address:
+            raise ListenerError("it listened on a Unix socket, and now replicas listen on ports")
         return self._on(int(address["port"]))
 
     def inherited(self, listener: socket.socket) -> Listener:
         """The socket with the port that it has."""
+        if listener.family == socket.AF_UNIX:
+            raise ListenerError("it listens on a Unix socket, and now replicas listen on ports")
         return Listener(listener, {"host": self._advertised, "port": listener.getsockname()[1]})
 
     def sweep(self, ours: Collection[str]) -> None:

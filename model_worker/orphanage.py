@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from model_worker import orphan, protocol
+from model_worker.chore import Chore
 from model_worker.protocol import Spec
 from model_worker.record import Left
 
@@ -33,7 +34,7 @@ _LONGEST = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A living replica that has come in, with all that it holds."""
+    """A living replica that has come in, with all that it holds: whoever takes it over has its sockets from then on."""
 
     spec: Spec
     name: str
@@ -41,6 +42,7 @@ class Orphan:
     directory: Path
     pid: int
     listener: socket.socket
+    #: Closed when it has been taken over or refused; what it refers to can be mapped until then.
     pulse: int
     channel: socket.socket
 
@@ -116,10 +118,13 @@ class Orphanage:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+        loop, accepting = asyncio.get_running_loop(), Chore("living replicas of the former host cannot come in")
         while True:
-            connection, _ = await loop.sock_accept(listener)
-            self._begin(self._hear(connection))
+            with accepting:
+                connection, _ = await loop.sock_accept(listener)
+                self._begin(self._hear(connection))
+                continue
+            await asyncio.sleep(_LOOK)  # there is no descriptor left, most likely; whoever comes waits
 
     async def _hear(self, connection: socket.socket) -> None:
         received: list[int] = []
@@ -134,12 +139,13 @@ class Orphanage:
                     os.close(descriptor)
                 return
             taken = self._adopt(found)
+            os.close(found.pulse)
             if taken:
                 self._names.add(found.name)
                 self._came.set()
             else:
-                for descriptor in received:
-                    os.close(descriptor)
+                found.listener.close()
+                found.channel.close()
             with contextlib.suppress(OSError):
                 await asyncio.get_running_loop().sock_sendall(connection, orphan.ADOPTED if taken else orphan.REFUSED)
 

@@ -136,13 +136,10 @@ async def fork(task: Task, forks: Forks, listener: Listener, log: int) -> Replic
 
 
 def inherited(pid: int, heart: int, channel: socket.socket) -> ReplicaProcess:
-    """A process that has lost the host that had it forked; `heart`: the descriptor of its pulse, which is closed."""
+    """A process that has lost the host that had it forked; `heart`: a descriptor of its pulse, which the caller closes."""
     child = Child(pid, asyncio.get_running_loop().create_future())
     child.ended.set_result(None)
-    try:
-        return ReplicaProcess(child, pulse.at(heart), channel)
-    finally:
-        os.close(heart)
+    return ReplicaProcess(child, pulse.at(heart), channel)
 
 
 async def _hear(

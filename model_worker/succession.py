@@ -32,10 +32,15 @@ class Succession:
         kept = await self.keeping.take()
         found = [(left, kept.pop(left.name, None)) for left in lost]
         for name, listener in kept.items():
-            listener.close()
-            if not self._orphanage.has_taken(name):
-                self.keeping.drop(name)
+            self.refuse(name, listener)
         return found
+
+    def refuse(self, name: str, kept: socket.socket | None) -> None:
+        """Of what `take` has found this is not taken over: unless it lives, nobody waits in its socket any more."""
+        if kept is not None:
+            kept.close()
+        if not self._orphanage.has_taken(name):
+            self.keeping.drop(name)
 
     def changed(self, name: str, state: State, born: float) -> None:
         """Leave a replica as it is now, with the birth of its process."""

@@ -6,7 +6,9 @@ import asyncio
 import errno
 import os
 import resource
+import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,10 +18,13 @@ import pytest
 from model_worker import fork_servers, host, listeners
 from model_worker.fork_servers import ForkServers
 from model_worker.host import Host
+from model_worker.keeping import Keeping
 from model_worker.listeners import ListenerError, UnixListeners
 from model_worker.logs import Logs
 from model_worker.measured import Measured
 from model_worker.options import parse
+from model_worker.orphan import Fate, find_host
+from model_worker.orphanage import Orphanage, identity
 from model_worker.protocol import Spec
 from model_worker.pulse import Patience
 from model_worker.replica_process import ReplicaProcess
@@ -107,3 +112,44 @@ def test_a_socket_that_cannot_be_had_is_a_replicas_failure(directory: Path, monk
     monkeypatch.setattr(listeners.socket, "socket", NoneLeft())
     with pytest.raises(ListenerError, match="Too many open files"):
         UnixListeners(directory, longest_name=17).open("01234567-1")
+
+
+def test_living_replicas_of_a_former_host_come_in_as_soon_as_there_are_some(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes when none is left waits, instead of being taken for dead with all who come later."""
+    none_left = NoneLeft()
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        accept = loop.sock_accept
+        monkeypatch.setattr(loop, "sock_accept", lambda each: accept(each) if none_left.tries else none_left())
+        home = Orphanage(directory / "o", lambda _: False)
+        await home.open([])
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            orphan = (str(directory / "o"), identity(Spec("r", "/m"), "01234567-1", 1, directory))
+            fate = await asyncio.to_thread(find_host, *orphan, [theirs.fileno(), theirs.fileno()], ours, PATIENCE)
+        await home.close()
+        assert fate is Fate.REFUSED
+
+    asyncio.run(scenario())
+
+
+def test_a_host_that_may_have_fewer_than_its_predecessor_starts(directory: Path) -> None:
+    """What the kernel has dropped of the sockets that were kept is lost, and nothing else."""
+
+    def keep(keeper: socket.socket, kept: socket.socket) -> None:
+        with keeper.accept()[0] as successor:
+            socket.send_fds(successor, [b'{"kept": "a"}\n'], [kept.fileno()])
+            successor.sendall(b'{"kept": "b"}\n')
+            successor.recv(1)
+
+    with socket.socket(socket.AF_UNIX) as keeper, socket.socket(socket.AF_UNIX) as kept, ThreadPoolExecutor(1) as other:
+        keeper.bind(str(directory / "k"))
+        keeper.listen()
+        keeping = other.submit(keep, keeper, kept)
+        found = asyncio.run(Keeping(directory / "k", 1.0, directory).take())
+        assert list(found) == ["a"]
+        found["a"].close()
+        keeping.result()

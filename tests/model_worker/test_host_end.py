@@ -5,11 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psutil
 
+from model_worker.protocol import ASLEEP, Spec, State
+from model_worker.record import Record
 from tests.model_worker.hosting import PATIENCE, ROOT, Control, RunningHost, call, connection, predict, wait_until
 from tests.model_worker.saved_models import SavedModels
 from tests.processes import command_line
@@ -157,6 +161,21 @@ def waiting(state: dict[str, Any]) -> int:
     path = state["address"]["path"]
     with open("/proc/net/unix") as table:  # those that nobody has accepted yet have the listener's path
         return sum(line.split()[-1] == path for line in table) - 1
+
+
+def test_a_host_starts_whatever_its_predecessor_has_left() -> None:
+    """A replica that cannot be taken over, here because it was on a port, is forgotten and can be started like a new one."""
+    directory = Path(tempfile.mkdtemp(prefix="wye-", dir="/tmp"))
+    left = State(Spec("r", "/no/such/model"), ASLEEP, address={"host": "127.0.0.1", "port": 1})
+    Record(directory / "l" / "record").write("01234567-1", left, 0.0)
+    host = RunningHost(directory=directory)
+    try:
+        control = host.control()
+        assert control.replicas == {}
+        control.start("r", "/no/such/model", asleep=True)
+        assert control.until("r", "ASLEEP", "FAILED")["phase"] == "ASLEEP"
+    finally:
+        host.end()
 
 
 def test_a_host_ends_while_its_fork_server_imports() -> None:

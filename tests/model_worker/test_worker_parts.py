@@ -174,6 +174,19 @@ def test_ports_are_chosen_and_advertised() -> None:
         TcpListeners("192.0.2.1").open("r")
 
 
+def test_a_socket_of_the_other_kind_is_not_taken_for_ones_own(directory: Path) -> None:
+    """A former host may have been started with --replica-host and its successor without, or the other way round."""
+    unix, tcp = UnixListeners(directory, longest_name=17), TcpListeners("127.0.0.1")
+    path, port = unix.open("01234567-1"), tcp.open("01234567-2")
+    for listeners, other in ((unix, port), (tcp, path)):
+        with pytest.raises(ListenerError, match="it listened"):
+            listeners.again(other.address)
+        with pytest.raises(ListenerError, match="it listens"):
+            listeners.inherited(other.socket)
+    path.close()
+    port.close()
+
+
 def test_commands_are_read() -> None:
     """A start carries its spec, identity untouched; a stop its grace."""
     line = b'{"type":"start","spec":{"id":"r","artifact_uri":"/m","environment_vars":{"A":"1"},"identity":[1]}}'
