@@ -114,7 +114,7 @@ class MadeOnce:
     def _is_superfluous(self, key: str, users: Collection[str], max_age: float) -> bool:
         try:
             if not set(users).isdisjoint(self._users(key).read_text().split()):
-                self._done(key).touch()
+                os.utime(self._done(key))  # which makes none: without it, this is half a directory
                 return False
         except FileNotFoundError:
             pass
@@ -150,6 +150,7 @@ class MadeOnce:
                     await asyncio.sleep(_LOCK_PAUSE)
             if self.has(key):
                 return
+            self._done(key).unlink(missing_ok=True)  # there is one if somebody has deleted the directory alone
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
             path.mkdir(mode=0o700)
             with self._log(key).open("w") as log:
@@ -168,7 +169,8 @@ class MadeOnce:
             self._done(key).touch()
 
     def _use(self, key: str, user: str) -> None:
-        self._done(key).touch()
+        with contextlib.suppress(FileNotFoundError):  # another host has just removed it
+            os.utime(self._done(key))
         users = self._users(key)
         if user and not (users.exists() and user in users.read_text().split()):
             with users.open("a") as file:

@@ -151,3 +151,34 @@ def test_what_is_half_made_or_half_removed_goes_unless_it_is_being_made(tmp_path
         assert (await making / "whole").exists()
 
     asyncio.run(scenario())
+
+
+def test_what_is_half_removed_is_not_whole_because_it_is_used(tmp_path: Path) -> None:
+    """A host was killed while it removed what a living user asks for again: the rest goes, and it is made again."""
+
+    async def scenario() -> None:
+        once, maker = MadeOnce(tmp_path), Maker()
+        maker.may_go_on.set()
+        await once.get("k", maker, lambda _: None, "me")
+        (tmp_path / "k.done").unlink()
+        assert await once.tidy({"me"}, 1000) == ["k"]
+        assert not once.has("k")
+
+    asyncio.run(scenario())
+
+
+def test_what_was_deleted_by_hand_is_not_whole_before_it_is_made_again(tmp_path: Path) -> None:
+    """Not even for other hosts, nor when its making is given up."""
+
+    async def scenario() -> None:
+        once, maker = MadeOnce(tmp_path), Maker()
+        (tmp_path / "k.done").touch()
+        asking = asyncio.create_task(once.get("k", maker, lambda _: None))
+        await maker.begun.wait()
+        assert not MadeOnce(tmp_path).has("k")
+        await once.close()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert not MadeOnce(tmp_path).has("k")
+
+    asyncio.run(scenario())
