@@ -206,7 +206,7 @@ class ForkServer(Forks):
         while True:
             try:
                 was_ready = await self._run_once()
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be had that would wait for its end
                 was_ready, self._last_failure = False, f"the fork server cannot be started: {error}"
             self.abandon()
             pause = _PAUSES[0] if was_ready else min(2 * pause, _PAUSES[1])
@@ -216,16 +216,37 @@ class ForkServer(Forks):
     async def _run_once(self) -> bool:
         """Start it, serve it until it ends; whether it ever got ready."""
         ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                process = await self._start(theirs)
+            self._pid = process.pid
+            ours.setblocking(False)
+            try:
+                await self._hear(process.pid, ours)
+                # The socket is closed: it has ended, or will not do anything more.
+                await _end(process)
+            finally:
+                ours.close()
+                self._pid = None
+                if process.returncode is None:
+                    if not self._up.is_set():  # while it imports it hears nothing, and it has forked nobody
+                        process.kill()
+                    await _end(process)
+        was_ready = self._up.is_set()
+        self._last_failure = f"the fork server {_how(process.returncode)}: {self._last_line()}".removesuffix(": ")
+        return was_ready
+
+    async def _start(self, control: socket.socket) -> asyncio.subprocess.Process:
         package = Path(model_worker.__file__).parent
         code = _BOOTSTRAP.format(init=str(package / "__init__.py"), directory=str(package))
-        with theirs, self._log.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
+        with self._log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
                 self._environment.python,
                 "-c",
                 code,
                 "--control",
-                str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
+                str(control.fileno()),
+                pass_fds=[control.fileno()],
                 env=self._variables,
                 cwd=self._directory,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -233,22 +254,6 @@ class ForkServer(Forks):
                 stderr=log,
                 start_new_session=True,
             )
-        self._pid = process.pid
-        ours.setblocking(False)
-        try:
-            await self._hear(process.pid, ours)
-            # The socket is closed: it has ended, or will not do anything more.
-            await _end(process)
-        finally:
-            ours.close()
-            self._pid = None
-            if process.returncode is None:
-                if not self._up.is_set():  # while it imports it hears nothing, and it has forked nobody
-                    process.kill()
-                await _end(process)
-        was_ready = self._up.is_set()
-        self._last_failure = f"the fork server {_how(process.returncode)}: {self._last_line()}".removesuffix(": ")
-        return was_ready
 
     def _last_line(self) -> str:
         with contextlib.suppress(OSError), self._log.open("rb") as file:
@@ -306,5 +311,13 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def _how(returncode: int | None) -> str:
     if returncode is not None and returncode < 0:
-        return f"was killed by {signal.Signals(-returncode).name}"
+        return f"was killed by {signal_name(-returncode)}"
     return f"exited with code {returncode}"
+
+
+def signal_name(number: int) -> str:
+    """What a signal is called, or its number: most real-time signals have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

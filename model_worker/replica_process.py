@@ -15,7 +15,7 @@ import psutil
 
 from model_worker import pulse
 from model_worker.allowance import Allowance, excess, megabytes
-from model_worker.forks import Child, Forks
+from model_worker.forks import Child, Forks, signal_name
 from model_worker.listeners import Listener
 from model_worker.pulse import Patience, Pulse
 from model_worker.record import birth
@@ -211,5 +211,5 @@ def _how(status: int | None) -> str:
     if status is None:
         return "ended; how is not known, for the process that started it had ended before"
     if os.WIFSIGNALED(status):
-        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+        return f"killed by {signal_name(os.WTERMSIG(status))}"
     return f"exited with code {os.WEXITSTATUS(status)}"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import pytest
 
 from model_worker import fork_servers
-from model_worker.environments import Environment
+from model_worker.environments import BASE, Environment
 from model_worker.fork_servers import ForkServers, superfluous
+from model_worker.forks import ForkServer
 from model_worker.pulse import Patience
 from model_worker.variables import fork_server_variables
 
@@ -67,6 +71,48 @@ def test_the_last_used_stays_for_those_who_sleep(tmp_path: Path, monkeypatch: py
         await gone(processes["b"])
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+def test_a_fork_server_that_ends_by_a_signal_without_a_name_has_a_successor(tmp_path: Path) -> None:
+    """Real-time signals are told by their numbers."""
+
+    async def scenario() -> None:
+        server = ForkServer(BASE, {}, Patience(), log=tmp_path / "log", directory=tmp_path)
+        running = asyncio.create_task(server.run())
+        while server.pid is None:  # noqa: ASYNC110 - a process of its own has no event
+            await asyncio.sleep(0.005)
+        os.kill(server.pid, signal.SIGRTMIN + 3)
+        while not (running.done() or server.last_failure):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.005)
+        assert server.last_failure == f"the fork server was killed by signal {signal.SIGRTMIN + 3}"
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(scenario())
+
+
+def test_a_fork_server_is_tried_again_when_no_thread_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that waits for its end, which asyncio may need; there may be none for a while."""
+    tries, again = iter(range(2)), asyncio.Event()
+
+    async def no_thread(*_: object, **__: object) -> NoReturn:
+        if next(tries):
+            again.set()
+        raise RuntimeError("can't start new thread")
+
+    async def scenario() -> None:
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", no_thread)
+        server = ForkServer(BASE, {}, Patience(), log=tmp_path / "log", directory=tmp_path)
+        running = asyncio.create_task(server.run())
+        await asyncio.wait([running, asyncio.create_task(again.wait())], return_when=asyncio.FIRST_COMPLETED)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
 
     asyncio.run(scenario())
 
