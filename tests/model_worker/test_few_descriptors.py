@@ -143,7 +143,8 @@ def test_a_host_that_may_have_fewer_than_its_predecessor_starts(directory: Path)
         with keeper.accept()[0] as successor:
             socket.send_fds(successor, [b'{"kept": "a"}\n'], [kept.fileno()])
             successor.sendall(b'{"kept": "b"}\n')
-            successor.recv(1)
+            successor.settimeout(PATIENCE)
+            successor.recv(1)  # until it hangs up
 
     with socket.socket(socket.AF_UNIX) as keeper, socket.socket(socket.AF_UNIX) as kept, ThreadPoolExecutor(1) as other:
         keeper.bind(str(directory / "k"))

@@ -260,6 +260,13 @@ def test_printing_to_a_full_disk_fails_nobody() -> None:
         paper.close()
 
 
+def test_a_log_on_a_full_disk_is_opened_without_its_heading(directory: Path) -> None:
+    """A replica need not wait for room on the disk of its log to start, nor be tried until there is no descriptor left."""
+    logs = Logs(directory)
+    logs.path("r").symlink_to("/dev/full")
+    os.close(logs.open("r", "attempt 1"))
+
+
 def test_a_process_that_has_ended_is_not_measured() -> None:
     """Until its exit status is collected it is there and takes nothing, which would be nonsense for a replica."""
     measured = Measured()
