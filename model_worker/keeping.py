@@ -80,10 +80,7 @@ class Keeping:
                     connection = self._connection = self._connection or await self._start()
                     await self._serve(connection)
                     _logger.warning("the keeper of sockets has ended")
-                except (
-                    OSError,
-                    RuntimeError,
-                ) as error:  # RuntimeError: no thread can be had that would wait for its end
+                except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be had to wait for its end
                     _logger.warning("sockets would not outlive this host: %s", error)
                 self._close()
                 await asyncio.sleep(_PAUSE)
