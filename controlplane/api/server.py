@@ -49,13 +49,16 @@ class Server:
         )
         self._server.channel_class = _Channel
         self._closing = threading.Event()
+        #: The loop has been woken to close, and may now close what it is woken by.
+        self._told = threading.Event()
         self._thread = threading.Thread(target=self._run, name="wye-api", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop listening, and return once the requests in hand are answered, or CLOSE_SECONDS have passed."""
-        # Set by the loop itself: one that saw it too early would have closed what it is woken by.
-        self._server.trigger.pull_trigger(self._closing.set)
+        self._closing.set()
+        self._server.pull_trigger()
+        self._told.set()
         self._thread.join()
 
     def _run(self) -> None:
@@ -66,6 +69,7 @@ class Server:
         while self._busy() and time.monotonic() < deadline:
             wasyncore.loop(timeout=0.1, use_poll=True, map=self._connections, count=1)
         self._server.task_dispatcher.shutdown(timeout=1)
+        self._told.wait()
         wasyncore.close_all(self._connections)
 
     def _busy(self) -> bool:
