@@ -207,6 +207,7 @@ class _ControlPlane:
                 auth=self._auth(),
                 secrets=self._secrets,
                 undelivered=self._undelivered,
+                secret_changed=self._secret_changed,
             )
         )
         made = self._keys
@@ -251,6 +252,9 @@ class _ControlPlane:
 
     def _undelivered(self, endpoint: Endpoint) -> str:
         return self._waited_for(self._supervisor.wait_delivered(endpoint, PATIENCE))
+
+    def _secret_changed(self, scope: str, key: str) -> None:
+        asyncio.run_coroutine_threadsafe(self._supervisor.secret_changed((scope, key)), self._loop)
 
     def _auth(self) -> Auth | None:
         if self._keys is None:

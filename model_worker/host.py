@@ -235,6 +235,11 @@ class Host:
         if replica is None:
             self._numbers += 1
             replica = self._new(spec, f"{self._id[:8]}-{self._numbers}")
+        elif replica.state.phase == protocol.ASLEEP:
+            replica.given(spec)
+            if not spec.asleep:
+                replica.rouse()
+            return
         elif replica.state.phase != protocol.FAILED or spec.id in self._lives:
             return
         replica.given(spec)

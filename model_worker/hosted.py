@@ -149,8 +149,12 @@ class HostedReplica:
             self._end(grace)
 
     async def roused(self) -> None:
-        """Return when somebody connects to the socket of a replica that is ASLEEP, or when it is stopped."""
+        """Return when somebody connects to the socket of a replica that is ASLEEP, or when it is roused or stopped."""
         await self._socket.wait()
+
+    def rouse(self) -> None:
+        """Wake a replica that is ASLEEP as soon as its former process has ended."""
+        self._socket.let_go()
 
     def stop(self, grace: float) -> None:
         """Let it finish what it has, for at most `grace` seconds; a stop that was sooner to end stays so."""

@@ -51,21 +51,25 @@ class ReplicaSocket:
         return listener
 
     async def wait(self) -> None:
-        """Return when somebody connects, or when nobody is to be waited for any more."""
+        """Return when somebody connects, or when nobody is to be waited for any more (`let_go`, also if that was before)."""
         assert self._listener is not None
         loop, descriptor = asyncio.get_running_loop(), self._listener.socket.fileno()
-        self._let_go.clear()
         loop.add_reader(descriptor, self._let_go.set)
         try:
             await self._let_go.wait()
         finally:
             loop.remove_reader(descriptor)
+            self._let_go.clear()
+
+    def let_go(self) -> None:
+        """Let nobody wait for somebody who connects."""
+        self._let_go.set()
 
     def hide(self) -> None:
         """Let no new client find it, where that is possible, while those who wait stay."""
         if self._listener is not None:
             self._listener.hide()
-        self._let_go.set()
+        self.let_go()
 
     def close(self) -> None:
         """Refuse whoever comes, and whoever waits."""

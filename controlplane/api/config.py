@@ -14,6 +14,7 @@ from controlplane.api.changes import await_delivery, change, find
 from controlplane.api.deps import Deps
 from controlplane.api.details import details
 from controlplane.api.endpoints import PATH
+from controlplane.api.secrets import secret_problems
 from controlplane.api.trial import is_trial, trial
 from controlplane.domain import Endpoint, EndpointConfig, PastConfig, Problem, ProblemCode, ProblemError, UpdateState
 from controlplane.rollout import lifecycle
@@ -60,9 +61,18 @@ def blueprint(deps: Deps) -> Blueprint:
         version = parse_rollback(optional_json_body(request))
         config = _earlier(endpoint, deps.store.history(endpoint.id), version)
         creator = caller(request)
+        problems = [
+            problem
+            for number, entity in enumerate(config.entities)
+            for problem in secret_problems(deps, f"served_entities[{number}]", entity.spec, endpoint)
+        ]
         if is_trial(request):
             now_ms = deps.clock.now_ms()
-            return trial(endpoint, lambda: lifecycle.begin_again(endpoint, config, creator=creator, now_ms=now_ms), [])
+            return trial(
+                endpoint, lambda: lifecycle.begin_again(endpoint, config, creator=creator, now_ms=now_ms), problems
+            )
+        if problems:
+            raise ProblemError(problems)
         return changed(
             name, lambda present, now_ms: lifecycle.begin_again(present, config, creator=creator, now_ms=now_ms)
         )

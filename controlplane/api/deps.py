@@ -75,6 +75,8 @@ class Deps:
     auth: Auth | None = None
     #: None: there is no place for secrets.
     secrets: Secrets | None = None
+    #: Hears the scope and the key of a secret that has another value now.
+    secret_changed: Callable[[str, str], None] = lambda _scope, _key: None
     #: Waits until every Envoy keeps to the endpoint's permissions, limits and stop; answers who does not yet, "" when all do.
     undelivered: Callable[[Endpoint], str] = _at_once
     #: What clients are told to be in; digits.

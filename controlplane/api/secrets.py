@@ -54,6 +54,7 @@ def blueprint(deps: Deps) -> Blueprint:
     def put() -> Response:
         secret = parse_secret(json_body(request))
         _opened(deps, secret.scope, WRITE).put(secret.scope, secret.key, secret.value, deps.clock.now_ms())
+        deps.secret_changed(secret.scope, secret.key)
         return answer({})
 
     @calls.get("/list")
@@ -112,12 +113,16 @@ def access_lists(deps: Deps) -> Blueprint:
 
 
 def secret_problems(deps: Deps, path: str, spec: EntitySpec, endpoint: Endpoint | None) -> Iterator[Problem]:
-    """What is wrong with an entity's references to secrets; those that its endpoint uses already are left alone."""
+    """What is wrong with an entity's references to secrets; one that its endpoint serves already just so is left alone.
+
+    Just so: another model, or another variable beside the secret, could well tell it to somebody who may not read it.
+    """
     active = endpoint.active.entity(spec.name) if endpoint and endpoint.active else None
-    known = set(active.spec.environment_vars) if active else set()
+    if active and active.spec.is_made_as(spec):
+        return
     for name, value in spec.environment_vars:
         place = secret_reference(value)
-        if deps.secrets is None or place is None or (name, value) in known:
+        if deps.secrets is None or place is None:
             continue
         at = f"{path}.environment_vars.{name}"
         mine = deps.secrets.permission(place[0], current())

@@ -75,12 +75,19 @@ class EntitySpec:
     echoed: tuple[tuple[str, str], ...] = ()
 
     def shares_replicas(self, other: EntitySpec) -> bool:
-        """True when the other one's replicas are as many as this one asks for at least, and are made from the same."""
+        """True when the other one's replicas are as many as this one asks for at least, and are made and kept the same way."""
+        return self.is_made_as(other) and (self.name, *self._kept()) == (other.name, *other._kept())
+
+    def is_made_as(self, other: EntitySpec) -> bool:
+        """True when the other one's replicas run the same model in the same environment."""
         return self._made_of() == other._made_of()
 
     def _made_of(self) -> tuple[object, ...]:
+        return self.entity_name, self.entity_version, self.environment_vars
+
+    def _kept(self) -> tuple[object, ...]:
         least, _ = self.concurrency
-        return self.name, self.entity_name, self.entity_version, least, self.environment_vars
+        return least, self.workload_size or WorkloadSize.SMALL  # the size says what each may take of its machine
 
     @property
     def concurrency(self) -> tuple[int, int]:

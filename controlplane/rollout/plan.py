@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from controlplane.domain import Endpoint, Outcome, Phase, Replica, ReplicaSpec, ServedEntity, UpdateState
+from controlplane.domain import (
+    Endpoint,
+    Outcome,
+    Phase,
+    Replica,
+    ReplicaSpec,
+    ServedEntity,
+    UpdateState,
+    secret_reference,
+)
 from controlplane.rollout import lifecycle, restart
 from controlplane.rollout.state import (
     Observed,
@@ -27,8 +36,8 @@ class Plan:
     start: tuple[ReplicaSpec, ...] = ()
     #: (replica id, seconds of grace)
     stop: tuple[tuple[str, float], ...] = ()
-    #: The same, for replicas that nobody has asked for in a long time.
-    sleep: tuple[tuple[str, float], ...] = ()
+    #: Replicas that nobody has asked for in a long time, by what they are to wake by, and seconds of grace.
+    sleep: tuple[tuple[ReplicaSpec, float], ...] = ()
     #: The endpoint's next stored value when its update has ended, one way or the other.
     finished: Endpoint | None = None
     wake_at: float | None = None
@@ -64,7 +73,8 @@ def _starts(endpoint: Endpoint, observed: Observed, now: float) -> tuple[tuple[R
         asleep = observed.sleeps(endpoint.id, entity)
         for id_ in observed.kept(endpoint.id, entity):
             replica = present.get(id_)
-            if replica is None:
+            if replica is None or (replica.phase is Phase.ASLEEP and not asleep):
+                # A sleeper beside others that are awake is never asked, and would sleep for ever.
                 specs.append(_spec(endpoint, entity, id_, asleep=asleep))
             elif replica.phase is Phase.FAILED:
                 again = _verdict(replica, observed, entity not in pending, now)
@@ -74,6 +84,17 @@ def _starts(endpoint: Endpoint, observed: Observed, now: float) -> tuple[tuple[R
                     else:
                         wakes.append(again.at)
     return tuple(specs), wakes
+
+
+def sleepers(endpoint: Endpoint, observed: Observed, place: tuple[str, str]) -> tuple[ReplicaSpec, ...]:
+    """Those of the endpoint's replicas that sleep, or are just being sent to, and refer to the secret at this place."""
+    return tuple(
+        _spec(endpoint, entity, replica.id, asleep=True)
+        for entity in wanted_entities(endpoint)
+        if any(secret_reference(value) == place for _, value in entity.spec.environment_vars)
+        for replica in observed.of(deployment(endpoint.id, entity))
+        if replica.phase is Phase.ASLEEP or (replica.phase is Phase.READY and observed.sleeps(endpoint.id, entity))
+    )
 
 
 def _stops(
@@ -99,10 +120,10 @@ def _stops(
     return tuple((replica.id, options.grace) for replica in sorted(unlisted, key=lambda r: r.id)), []
 
 
-def _sleeps(endpoint: Endpoint, observed: Observed, options: Options) -> tuple[tuple[str, float], ...]:
+def _sleeps(endpoint: Endpoint, observed: Observed, options: Options) -> tuple[tuple[ReplicaSpec, float], ...]:
     """Replicas to be sent to sleep: Envoy goes on listing them, and the next request wakes them."""
     return tuple(
-        (replica.id, options.grace)
+        (_spec(endpoint, entity, replica.id, asleep=True), options.grace)
         for entity in wanted_entities(endpoint)
         if observed.sleeps(endpoint.id, entity)
         for replica in observed.of(deployment(endpoint.id, entity))

@@ -13,6 +13,11 @@ from controlplane.store import Secrets, StoreUnavailableError
 _log = logging.getLogger(__name__)
 
 
+def has_secrets(spec: ReplicaSpec) -> bool:
+    """Whether it has to be looked up what its variables are."""
+    return any(secret_reference(value) for _, value in spec.environment_vars)
+
+
 class WithSecrets:
     """A runtime whose replicas find the values where their specs have `{{secrets/scope/key}}`.
 
@@ -25,6 +30,7 @@ class WithSecrets:
         self._fleet = fleet
         self._refused: set[str] = set()
         self._starting: dict[str, asyncio.Task[None]] = {}
+        self._next: dict[str, ReplicaSpec] = {}
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
@@ -47,12 +53,25 @@ class WithSecrets:
 
     async def start(self, spec: ReplicaSpec) -> None:
         """Start a replica with the secrets' values as they are now; who has secrets is started as soon as they are read."""
-        if not any(secret_reference(value) for _, value in spec.environment_vars):
+        if not has_secrets(spec):
             await self._runtime.start(spec)
-        elif spec.id not in self._starting:
+        elif spec.id in self._starting:
+            self._next[spec.id] = spec  # what is being read may be older than what this is for
+        else:
             # Not waited for: a database that is slow to answer would hold up every other endpoint too.
-            task = self._starting[spec.id] = asyncio.create_task(self._start(spec), name=f"secrets of {spec.id}")
-            task.add_done_callback(lambda _: self._starting.pop(spec.id, None))
+            task = self._starting[spec.id] = asyncio.create_task(self._starts(spec), name=f"secrets of {spec.id}")
+            task.add_done_callback(lambda task: self._started(spec.id, task))
+
+    async def _starts(self, spec: ReplicaSpec) -> None:
+        asked: ReplicaSpec | None = spec
+        while asked is not None:
+            await self._start(asked)
+            asked = self._next.pop(spec.id, None)
+        del self._starting[spec.id]
+
+    def _started(self, replica_id: str, task: asyncio.Task[None]) -> None:
+        if self._starting.get(replica_id) is task:  # it was cancelled
+            del self._starting[replica_id]
 
     async def _start(self, spec: ReplicaSpec) -> None:
         try:
@@ -73,6 +92,7 @@ class WithSecrets:
 
     async def stop(self, replica_id: str, grace: float) -> None:
         """As the runtime's."""
+        self._next.pop(replica_id, None)
         if replica_id in self._starting:
             self._starting[replica_id].cancel()
         if replica_id in self._refused:

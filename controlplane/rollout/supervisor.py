@@ -21,11 +21,12 @@ from controlplane.rollout.autoscale import ScaleOptions
 from controlplane.rollout.capacity import Claims, Room, room
 from controlplane.rollout.delivery import Delivery, Resources
 from controlplane.rollout.loads import Loads
-from controlplane.rollout.plan import Plan, plan
+from controlplane.rollout.plan import Plan, plan, sleepers
 from controlplane.rollout.record import Record
 from controlplane.rollout.restart import Crashes
 from controlplane.rollout.routing import Routing, route
 from controlplane.rollout.scaler import Scaler
+from controlplane.rollout.secret_values import has_secrets
 from controlplane.rollout.state import Options, Published
 from controlplane.runtimes import Fleet, Runtime
 from controlplane.store import Endpoints, StaleWriteError, StoreUnavailableError
@@ -98,6 +99,14 @@ class Supervisor:
         self._dirty |= self._scaler.heard(self._loads.heard(node_id, reports), self._clock.monotonic())
         if self._dirty:
             self._wake.set()
+
+    async def secret_changed(self, place: tuple[str, str]) -> None:
+        """Have replicas that sleep wake with the new value: nobody asks us when they do."""
+        for endpoint_id, record in tuple(self._records.items()):
+            endpoint = self._endpoint(endpoint_id)
+            observed = record.observed(self._scaler.wanted(endpoint_id))
+            for spec in sleepers(endpoint, observed, place) if endpoint else ():
+                await self._runtime.start(spec)
 
     async def wait_delivered(self, endpoint: Endpoint, patience: float) -> Verdict:
         """Return when every Envoy keeps to the endpoint's permissions and limits, and to its stop, or after the patience.
@@ -314,8 +323,10 @@ class Supervisor:
             await self._runtime.start(spec)
         for replica_id, grace in todo.stop:
             await self._runtime.stop(replica_id, grace)
-        for replica_id, grace in todo.sleep:
-            await self._runtime.sleep(replica_id, grace)
+        for spec, grace in todo.sleep:
+            await self._runtime.sleep(spec.id, grace)
+            if has_secrets(spec):  # which may be others by now than those that it was started with
+                await self._runtime.start(spec)
         self._set_alarms(endpoint_id, record, todo)
 
     def _set_alarms(self, endpoint_id: str, record: Record, todo: Plan) -> None:

@@ -38,7 +38,10 @@ class Runtime(Protocol):
         """Return once `connected` is True."""
 
     async def start(self, spec: ReplicaSpec) -> None:
-        """Start a replica, or start it again when it is FAILED (same id, same address if the runtime can)."""
+        """Start a replica, or start it again when it is FAILED (same id, same address if the runtime can).
+
+        One that is ASLEEP is woken, unless the spec lets it sleep: then it wakes by this spec when it is asked.
+        """
 
     async def sleep(self, replica_id: str, grace: float) -> None:
         """Make a READY replica ASLEEP: it finishes the requests it has and ends; the next request wakes it."""

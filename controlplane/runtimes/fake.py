@@ -76,9 +76,14 @@ class FakeRuntime:
     async def start(self, spec: ReplicaSpec) -> None:
         """Make the replica READY, or FAILED, or STARTING until released, as it was arranged for its artifact."""
         present = self._replicas.get(spec.id)
-        if not self._connected or (present is not None and present.phase is not Phase.FAILED):
+        if not self._connected or (present is not None and present.phase not in {Phase.FAILED, Phase.ASLEEP}):
             return
         self.started.append(spec)
+        if present is not None and present.phase is Phase.ASLEEP:
+            self._specs[spec.id] = spec
+            if not spec.asleep:
+                self.wake(spec.id)
+            return
         self._specs[spec.id] = spec
         self._pids += 1
         starting = Replica(

@@ -95,7 +95,7 @@ class ProcessRuntime:
         await self._reachable.wait()
 
     async def start(self, spec: ReplicaSpec) -> None:
-        """Ask the host to start a replica, or to start a FAILED one again on the same socket."""
+        """Ask the host to start a replica, or to start a FAILED one again on the same socket, or to wake one."""
         await self._say({"type": "start", "spec": _spec_to_json(spec)})
 
     async def sleep(self, replica_id: str, grace: float) -> None:

@@ -47,6 +47,22 @@ def test_a_replica_can_begin_asleep(control: Control, models: SavedModels) -> No
     assert control.until("r", "READY")["attempt"] == 1
 
 
+def test_a_control_plane_wakes_a_sleeping_replica_too(control: Control, models: SavedModels) -> None:
+    """Also one whose former process has not ended yet; by a spec that lets it sleep it wakes later, when it is asked."""
+    tells = models.code("tells", body="import os; return [os.environ['SAYS']]")
+    state = control.ready("r", tells, environment_vars={"SAYS": "one"})
+    assert predict(state, {"inputs": [1]}) == ["one"]
+    asleep(control, "r")
+    control.start("r", tells, environment_vars={"SAYS": "two"}, asleep=True)
+    assert predict(state, {"inputs": [1]}) == ["two"]
+    assert control.until("r", "READY")["attempt"] == 2
+    control.say(type="sleep", id="r", grace=30.0)
+    control.start("r", tells, environment_vars={"SAYS": "three"})
+    while control.until("r", "READY")["attempt"] != 3:
+        control.hear()
+    assert predict(state, {"inputs": [1]}) == ["three"]
+
+
 def test_what_is_in_hand_is_answered_before_it_sleeps(control: Control, models: SavedModels) -> None:
     """A request that a replica has when it is sent to sleep is answered by that same process."""
     slow = models.code("slow", body="open('begun', 'w'); time.sleep(0.3); return [1]")

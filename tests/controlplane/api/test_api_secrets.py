@@ -53,6 +53,48 @@ def test_secrets_are_used_by_who_may_and_shown_to_nobody(guarded: Guarded, tmp_p
     assert all(secret.encode() not in file.read_bytes() for file in tmp_path.glob("wye.db*"))
 
 
+def test_who_manages_an_endpoint_gets_no_secrets_of_it_that_way(guarded: Guarded) -> None:
+    """Another model, another variable beside it, or an earlier config with a secret need READ; all else of it may be changed."""
+
+    def call(path: str, **body: object) -> None:
+        assert guarded.call("POST", f"/api/2.0/{path}", "owner", [], json=body).status_code == 200
+
+    call("secrets/scopes/create", scope="prod")
+    call("secrets/put", scope="prod", key="db", string_value="tiger-42")
+
+    def document(version: str = "3", **environment: str) -> dict[str, Any]:
+        body = config()
+        body["served_entities"][0] |= {"entity_version": version, "environment_vars": environment}
+        return body
+
+    secret = {"DB": "{{secrets/prod/db}}"}
+    call("serving-endpoints", name="s", config=document(**secret))
+    guarded.api.succeed("s")
+    endpoint = guarded.api.store.get("s")
+    assert endpoint
+    granted = [{"user_name": "manager", "permission_level": "CAN_MANAGE"}]
+    path = f"/api/2.0/permissions/serving-endpoints/{endpoint.id}"
+    assert guarded.call("PUT", path, "owner", [], json={"access_control_list": granted}).status_code == 200
+
+    def put(body: dict[str, Any], user: str = "manager") -> int:
+        status = guarded.call("PUT", f"{EP}/s/config", user, [], json=body).status_code
+        if status == 200:
+            guarded.api.succeed("s")
+        return status
+
+    assert put(document("4", **secret)) == 403
+    assert put(document(HTTPS_PROXY="http://mine", **secret)) == 403
+    resized = document(**secret)
+    resized["served_entities"][0]["workload_size"] = "Medium"
+    assert put(resized) == 200
+    assert put(document(), "owner") == 200
+    for query in ("", "?dry_run=true"):
+        answer = guarded.call("POST", f"{EP}/s/config:rollback{query}", "manager", [], json={"config_version": 1})
+        assert "may not read the scope prod" in answer.get_data(as_text=True)
+        assert answer.status_code == (200 if query else 403)
+    assert guarded.call("POST", f"{EP}/s/config:rollback", "owner", [], json={"config_version": 1}).status_code == 200
+
+
 def test_a_secret_cannot_be_moved_to_where_others_may_read_it(guarded: Guarded, tmp_path: Path) -> None:
     """Its place is part of what is encrypted, and without the key's file there is no value."""
     store = Secrets(guarded.api.store, keys.secrets_key(tmp_path / "keys"))

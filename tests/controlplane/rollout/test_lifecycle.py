@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from controlplane.domain import Outcome, ProblemCode, ProblemError, UpdateState
+from controlplane.domain import Outcome, ProblemCode, ProblemError, UpdateState, WorkloadSize
 from controlplane.rollout import lifecycle
 from controlplane.rollout.routing import route
 from controlplane.rollout.state import wanted_entities
@@ -35,6 +38,24 @@ def test_equal_entities_keep_their_generation() -> None:
     endpoint = begin(active(kept="1", changed="1"), specs(kept="1", changed="2"))
     assert endpoint.pending is not None
     assert {entity.name: entity.generation for entity in endpoint.pending.entities} == {"kept": 1, "changed": 2}
+
+
+@pytest.mark.parametrize(
+    ("after", "generation"),
+    [
+        ({"workload_size": None, "min_provisioned_concurrency": 4, "max_provisioned_concurrency": 40}, 1),
+        ({"scale_to_zero_enabled": True}, 1),
+        ({"workload_size": WorkloadSize.MEDIUM}, 2),
+        ({"environment_vars": (("A", "1"),)}, 2),
+    ],
+    ids=["more at most", "sleep", "a larger size", "another environment"],
+)
+def test_replicas_are_kept_when_they_would_be_made_the_same(after: dict[str, Any], generation: int) -> None:
+    """The size decides what each may take of its machine, so that replicas of another one are other replicas."""
+    (entity,) = specs(m="1")
+    endpoint = begin(active(m="1"), [replace(entity, **after)])
+    assert endpoint.pending is not None
+    assert [each.generation for each in endpoint.pending.entities] == [generation]
 
 
 def test_a_changed_artifact_is_another_generation() -> None:

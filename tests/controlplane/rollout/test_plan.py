@@ -169,7 +169,9 @@ def test_an_entity_that_nobody_asks_for_is_sent_to_sleep_and_the_rest_of_it_stop
     told = published(endpoint, seen)
     assert [address for _, found in told.view.clusters for address in found] == [first.address]
     todo = planned(endpoint, seen, told, now=NOW + OPTIONS.drain)
-    assert (todo.start, todo.sleep, todo.stop) == ((), ((first.id, OPTIONS.grace),), ((second.id, OPTIONS.grace),))
+    assert (todo.start, todo.stop) == ((), ((second.id, OPTIONS.grace),))
+    ((spec, grace),) = todo.sleep
+    assert (spec.id, spec.asleep, grace) == (first.id, True, OPTIONS.grace)
 
 
 def test_a_sleeping_replica_is_left_alone_and_stays_listed() -> None:

@@ -106,6 +106,35 @@ def test_a_secret_that_cannot_be_read_is_read_again_and_one_that_is_gone_is_told
     asyncio.run(test())
 
 
+def test_a_replica_that_sleeps_wakes_with_the_secret_as_it_is_now() -> None:
+    """Whoever puts another value need not wake it; a value that was being read at that moment is read once more."""
+
+    async def test(it: World, _: list[FakeEnvoy]) -> None:
+        values = Values()
+        values.may.set()
+        it.supervisor._runtime = WithSecrets(it.runtime, cast("Secrets", values), it.fleet)
+        needy = [
+            replace(each, environment_vars=(("A", "{{secrets/s/k}}"),), scale_to_zero_enabled=True)
+            for each in specs(m="1")
+        ]
+        it.endpoints.save(begin(it.get(), needy, now_ms=SystemClock().now_ms()))
+        await it.settled()
+        ((replica_id, _replica),) = it.fleet.snapshot().items()
+        values.found = b"while it was awake"
+        await it.until(lambda: (now := it.fleet.get(replica_id)) and now.phase is Phase.ASLEEP)
+        await it.until(lambda: it.runtime.started[-1].environment_vars == (("A", "while it was awake"),))
+        for value in (b"second", b"third"):
+            values.found = value
+            await it.supervisor.secret_changed(("s", "k"))
+        await it.supervisor.secret_changed(("s", "another"))
+        await it.until(lambda: it.runtime.started[-1].environment_vars == (("A", "third"),))
+        replica = it.fleet.get(replica_id)
+        assert replica
+        assert replica.phase is Phase.ASLEEP
+
+    run(test)
+
+
 def test_slow_secrets_of_one_endpoint_hold_up_no_other() -> None:
     """While a database hangs, a replica of another endpoint that crashed is started again."""
 

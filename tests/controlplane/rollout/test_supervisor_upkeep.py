@@ -315,3 +315,23 @@ def test_entities_that_start_at_once_are_not_given_the_same_room() -> None:
         assert sorted(Counter(each.deployment.entity for each in replicas).values()) == [1, 4]
 
     run(scenario)
+
+
+def test_a_sleeper_that_is_wanted_awake_is_woken() -> None:
+    """When its entity may sleep no longer, and beside another that a request has woken: Envoy would never send it one."""
+
+    async def test(it: World, _: list[FakeEnvoy]) -> None:
+        (entity,) = specs(m="1")
+        medium = replace(entity, workload_size=WorkloadSize.MEDIUM, scale_to_zero_enabled=True)
+
+        def phases() -> list[Phase]:
+            return sorted(replica.phase for replica in it.fleet.snapshot().values())
+
+        it.endpoints.save(begin(it.get(), [medium], now_ms=SystemClock().now_ms()))
+        await it.settled()
+        await it.until(lambda: phases() == [Phase.ASLEEP], "one sleeps, the other is gone")
+        awake = replace(medium, scale_to_zero_enabled=False)
+        it.endpoints.save(begin(it.get(), [awake], now_ms=SystemClock().now_ms()))
+        await it.until(lambda: phases() == [Phase.READY, Phase.READY], "both are awake")
+
+    run(test)
