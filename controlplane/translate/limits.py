@@ -28,7 +28,7 @@ from envoy_data_plane.envoy.extensions.rate_limit_descriptors.expr.v3 import Des
 from envoy_data_plane.envoy.type.v3 import FractionalPercent, TokenBucket
 from envoy_data_plane.google.protobuf import Any
 
-from controlplane.domain import GROUPS_HEADER, USER_HEADER, LimitKey, RateLimit, member
+from controlplane.domain import EVERYONE, GROUPS_HEADER, USER_HEADER, LimitKey, RateLimit, member
 from controlplane.translate import names
 from controlplane.translate.body_size import BodySizeLimit
 from controlplane.translate.encoding import encode
@@ -104,11 +104,10 @@ def _user() -> RateLimitAction:
 def _member(group: str, exempt: Iterable[str]) -> RateLimitAction:
     """Marks calls of a group's members, except those who have a limit of their own: that one counts instead."""
     user, groups = (f"request.headers[{json.dumps(header)}]" for header in (USER_HEADER, GROUPS_HEADER))
-    text = (
-        f"{groups}.contains({json.dumps(member(group))}) && !({user} in {json.dumps(sorted(exempt))}) "
-        "? 'member' : 'other'"
-    )
-    expression = Expression(descriptor_key=f"group {group}", skip_if_error=True, text=text)
+    counted = f"!({user} in {json.dumps(sorted(exempt))})"
+    if group != EVERYONE:  # everybody is in that one, and tokens do not say so
+        counted = f"{groups}.contains({json.dumps(member(group))}) && {counted}"
+    expression = Expression(descriptor_key=f"group {group}", skip_if_error=True, text=f"{counted} ? 'member' : 'other'")
     return RateLimitAction(
         extension=TypedExtensionConfig(name="envoy.rate_limit_descriptors.expr", typed_config=pack(expression))
     )

@@ -194,6 +194,9 @@ def test_rate_limits_count_by_endpoint_user_and_group(envoy: EnvoyAlone, token: 
     assert shared == [2, 1]
     assert passed("per-group", token("carl", "d \"s'"), 5) == 5, "a limit of one's own comes before the group's"
     assert passed("per-group", token("eve"), 5) == 5
+    endpoint("everybody", RateLimit(3, group, "users"), RateLimit(9, user, "carl"))
+    assert [passed("everybody", token(who, *of), 2) for who, *of in (("alice",), ("bob", "d s"))] == [2, 1]
+    assert passed("everybody", token("carl"), 5) == 5
     endpoint("in-all", RateLimit(5, LimitKey.ENDPOINT), RateLimit(3, LimitKey.ENDPOINT), RateLimit(2, user))
     assert [passed("in-all", token(who), 3) for who in ("alice", "bob")] == [2, 1]
     endpoint("unlimited")
