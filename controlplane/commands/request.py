@@ -30,6 +30,7 @@ ASKED_OF_ENDPOINT = (
     "route_optimized",
     "tags",
     "telemetry_config",
+    "usage_policy_id",
 )
 
 

@@ -79,7 +79,13 @@ def tag_list(endpoint: Endpoint) -> list[JsonObject]:
 def rate_limits(endpoint: Endpoint) -> list[JsonObject]:
     """The endpoint's rate limits of the deprecated call."""
     return [
-        {"calls": limit.calls, "key": limit.key.value, "renewal_period": "minute"} for limit in endpoint.rate_limits
+        {
+            "calls": limit.calls,
+            "key": limit.key.value,
+            **({"principal": limit.principal} if limit.principal else {}),
+            "renewal_period": "minute",
+        }
+        for limit in endpoint.rate_limits
     ]
 
 

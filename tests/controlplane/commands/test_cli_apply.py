@@ -1,8 +1,10 @@
 """`wye apply`, `history`, `rollback`, `cancel` and `logs` against the real API on its real server."""
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 
 from controlplane.api.app import create_app
 from controlplane.api.deps import Deps
@@ -14,6 +16,7 @@ from controlplane.rollout import lifecycle
 from controlplane.store import Endpoints, Store
 from controlplane.watch import WatchedMap
 
+DESCRIPTION = Path(__file__).parents[3] / "docs" / "openapi.yaml"
 FILE = """
 name: one
 config:
@@ -92,6 +95,87 @@ def test_apply_can_only_tell(wye, api):
     assert "has no version '9'" in wrong.stderr
     wye("apply", "-f", "-", input=FILE)
     assert wye("apply", "--dry-run", "-f", "-", input=FILE).stdout == "Nothing would change.\n"
+
+
+def test_a_dry_run_tells_of_a_limit_that_moves_to_another_user(wye):
+    """Whom a rate limit is for is part of what would change."""
+    limited = "name: one\nrate_limits: [{calls: 2, key: user, principal: bob, renewal_period: minute}]\n"
+    assert wye("apply", "-f", "-", input=limited).exit_code == 0
+    assert wye("apply", "--dry-run", "-f", "-", input=limited).stdout == "Nothing would change.\n"
+    told = wye("apply", "--dry-run", "-f", "-", input=limited.replace("bob", "dan"))
+    assert (told.exit_code, "bob" in told.stdout, "dan" in told.stdout) == (0, True, True)
+
+
+#: A create request with something in every field.
+EVERYTHING = {
+    "name": "one",
+    "config": {
+        "served_entities": [
+            {
+                "name": "a",
+                "entity_name": "m",
+                "entity_version": "1",
+                "entity_version_alias": "best",
+                "workload_type": "CPU_MEDIUM",
+                "scale_to_zero_enabled": True,
+                "min_provisioned_concurrency": 4,
+                "max_provisioned_concurrency": 8,
+                "environment_vars": {"A": " 1\n2 "},
+                "instance_profile_arn": "arn",
+            },
+            {"name": "b", "entity_name": "m", "entity_version": "2", "workload_size": "Medium"},
+        ],
+        "traffic_config": {
+            "routes": [
+                {"served_model_name": "b", "traffic_percentage": 90},
+                {"served_model_name": "a", "traffic_percentage": 10},
+            ]
+        },
+        "auto_capture_config": {"enabled": False, "catalog_name": "c"},
+    },
+    "description": "d",
+    "tags": [{"key": "team", "value": "x"}],
+    "route_optimized": True,
+    "rate_limits": [{"calls": 9, "renewal_period": "minute"}],
+    "ai_gateway": {"rate_limits": [{"calls": 7, "key": "user", "renewal_period": "minute"}]},
+    "email_notifications": {"on_update_failure": ["me@corp.example"]},
+    "telemetry_config": {"telemetry_profile_id": "p"},
+    "budget_policy_id": "b",
+    "usage_policy_id": "u",
+}
+
+
+def test_what_get_prints_makes_the_same_endpoint(wye, api):
+    """All that can be asked for and is shown comes back after a deletion; rate limits of the old call are not shown."""
+    assert EVERYTHING.keys() == _described("CreateRequest"), "add what is new, so that it is tried here as well"
+    first, second = (entity.keys() for entity in EVERYTHING["config"]["served_entities"])
+    assert first | second == _described("ServedEntityInput") - {"burst_scaling_enabled"}, "the same"
+    assert wye("apply", "-f", "-", input=json.dumps(EVERYTHING)).exit_code == 0
+    printed, made = wye("endpoints", "get", "one", "-o", "json").stdout, api[0].get("one")
+    assert wye("endpoints", "delete", "one", "--yes").exit_code == 0
+    assert wye("apply", "-f", "-", input=printed).exit_code == 0
+    assert _asked(api[0].get("one")) == _asked(made)
+
+
+def _described(name):
+    """The fields of a body, as the API's description has them."""
+    document = yaml.safe_load(DESCRIPTION.read_text())
+    return document["components"]["schemas"][name]["properties"].keys()
+
+
+def _asked(endpoint):
+    """What was asked for of an endpoint, as far as it is shown."""
+    config = endpoint.active
+    specs = [entity.spec for entity in config.entities]
+    of_config = (specs, config.traffic, config.echoed)
+    return (
+        of_config,
+        endpoint.description,
+        endpoint.tags,
+        endpoint.route_optimized,
+        endpoint.gateway_limits,
+        endpoint.echoed,
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,12 @@ from controlplane.domain import (
     Deployment,
     Endpoint,
     EntitySpec,
+    LimitKey,
     Outcome,
     PastConfig,
     Permission,
     Phase,
+    RateLimit,
     Replica,
     ServedEntity,
     Tag,
@@ -29,7 +31,7 @@ from controlplane.domain import (
     UpdateState,
 )
 from controlplane.rollout import lifecycle
-from controlplane.schema import config_version, endpoint_details, endpoint_summary
+from controlplane.schema import config_version, endpoint_details, endpoint_summary, rate_limits
 
 SPECS = (
     EntitySpec("current", "churn", "3"),
@@ -277,6 +279,14 @@ def test_a_config_version_of_the_history_has_no_condition() -> None:
     assert (shown["config_version"], shown["start_time"], shown["end_time"]) == (1, 1_739_900_000_001, 7)
     assert shown["state"] == {"config_update": "UPDATE_FAILED"}
     assert all("state" not in entity for entity in shown["served_entities"] + shown["served_models"])
+
+
+def test_a_rate_limit_names_whom_it_is_for() -> None:
+    """The user whose calls are counted stands in it; where each user's are, nobody does."""
+    limits = (RateLimit(2, LimitKey.USER), RateLimit(3, LimitKey.USER, "bob"))
+    each, bobs = rate_limits(replace(live(), rate_limits=limits))
+    assert each == {"calls": 2, "key": "user", "renewal_period": "minute"}
+    assert bobs == {"calls": 3, "key": "user", "principal": "bob", "renewal_period": "minute"}
 
 
 def test_what_is_kept_of_the_config_is_shown_with_it() -> None:
