@@ -121,6 +121,7 @@ def _install_words(app: Flask, deps: PageDeps) -> None:
         rate=text.rate,
         milliseconds=text.milliseconds,
         percent=text.percent,
+        to=text.to,
     )
     app.jinja_env.globals.update(
         form_token=partial(session.form_token, deps),

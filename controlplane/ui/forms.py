@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,8 @@ Json = dict[str, Any]
 SIZES = ("Small", "Medium", "Large")
 #: As many served entities as a config may have; further rows of a form are not read.
 MOST_ROWS = 30
+#: Browsers send line ends of both kinds.
+_LINE_END = re.compile(r"\r?\n|\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Entity:
     least: str = ""
     most: str = ""
     to_zero: bool = False
-    #: `NAME=value`, one a line.
+    #: `NAME=value`, one a line, in quotes what would not come back from a line as it is.
     environment: str = ""
     percent: str = "0"
 
@@ -78,7 +82,7 @@ def shown(config: Json | None) -> tuple[Entity, ...]:
             least=str(entity.get("min_provisioned_concurrency", "")),
             most=str(entity.get("max_provisioned_concurrency", "")),
             to_zero=entity["scale_to_zero_enabled"],
-            environment="\n".join(f"{key}={value}" for key, value in entity.get("environment_vars", {}).items()),
+            environment=_lines(entity.get("environment_vars", {})),
             percent=str(percents.get(entity["name"], 0)),
         )
         for number, entity in enumerate(config["served_entities"])
@@ -103,7 +107,7 @@ def create_body(form: Form) -> Json:
     if form.description.strip():
         body["description"] = form.description.strip()
     if form.tags.strip():
-        body["tags"] = [{"key": key, "value": value} for key, value in _pairs(form.tags)]
+        body["tags"] = [{"key": key, "value": value.strip()} for key, value in _pairs(form.tags)]
     return body
 
 
@@ -120,11 +124,11 @@ def _entity_body(entity: Entity, known: Json) -> Json:
     if entity.size in SIZES:
         body["workload_size"] = entity.size
     else:
-        body["min_provisioned_concurrency"] = _number(entity.least)
-        body["max_provisioned_concurrency"] = _number(entity.most)
+        ends = {"min_provisioned_concurrency": entity.least, "max_provisioned_concurrency": entity.most}
+        body |= {key: _number(end) for key, end in ends.items() if end}
     body["scale_to_zero_enabled"] = entity.to_zero
     if entity.environment.strip():
-        body["environment_vars"] = dict(_pairs(entity.environment))
+        body["environment_vars"] = {_unquoted(key): _unquoted(value) for key, value in _pairs(entity.environment)}
     return body
 
 
@@ -133,10 +137,28 @@ def _default_name(model: str, version: str) -> str:
     return "-".join(part for part in (model.replace(" ", "-"), version) if part)[:63]
 
 
+def _lines(environment: Mapping[str, str]) -> str:
+    return "\n".join(f"{_quoted(key)}={_quoted(value)}" for key, value in environment.items())
+
+
 def _pairs(text: str) -> list[tuple[str, str]]:
     """`key=value` lines; a line without a sign is a key without a value."""
-    lines = [line.strip() for line in text.splitlines()]
-    return [(line.partition("=")[0].strip(), line.partition("=")[2].strip()) for line in lines if line]
+    parts = [line.partition("=") for line in _LINE_END.split(text) if line.strip()]
+    return [(key.strip(), value) for key, _, value in parts]
+
+
+def _quoted(text: str) -> str:
+    """The text, as a JSON string if it would not stay in its line, would not be seen whole, or looks like one."""
+    plain = text.isprintable() and text == text.strip() and not text.startswith('"')
+    return text if plain else json.dumps(text)
+
+
+def _unquoted(text: str) -> str:
+    """What `_quoted` was given; what only begins like a JSON string is what was meant."""
+    try:
+        return str(json.loads(text)) if text.startswith('"') else text
+    except ValueError:
+        return text
 
 
 def _number(text: str) -> int | str:

@@ -57,6 +57,13 @@ def percent(part: float | None) -> str:
     return f"{100 * part:.1f} %" if part >= 0.01 else f"{100 * part:.2f} %"
 
 
+def to(least: int | str, most: int | str) -> str:
+    """A range whose ends may be "", as somebody who gave only one of them reads it."""
+    if least == "" or most == "":
+        return f"up to {most}" if least == "" else f"{least}"
+    return f"{least} to {most}"
+
+
 def pretty(value: Any) -> str:
     """JSON over several lines, with arrays of few values on one."""
     written = json.dumps(value, indent=2, ensure_ascii=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -215,6 +216,67 @@ def test_creating_editing_going_back_and_deleting(page: Page) -> None:
     assert page.post("/ui/endpoints/new/settings/delete", {"confirmed": "other"}).status_code == 400
     assert page.post("/ui/endpoints/new/settings/delete", {"confirmed": "new"}).status_code == 303
     assert page.get("/ui/endpoints/new/").status_code == 404
+
+
+class Untouched(HTMLParser):
+    """What a browser sends of a page's fields when nobody has touched them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.fields: dict[str, Any] = {"row": []}
+        self._open = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Inputs that count, chosen options, and the beginning of texts."""
+        given = dict(attrs)
+        name = given.get("name") or ""
+        if name == "row":
+            self.fields["row"].append(given["value"])
+        elif tag in {"select", "textarea"}:
+            self._open = name
+            self.fields[name] = ""
+        elif tag == "option" and "selected" in given:
+            self.fields[self._open] = given["value"]
+        elif tag == "input" and name and (given.get("type") != "checkbox" or "checked" in given):
+            self.fields[name] = given["value"]
+
+    def handle_endtag(self, tag: str) -> None:
+        """The end of a text, whose lines end as in every form."""
+        if tag == "textarea":
+            self.fields[self._open] = self.fields[self._open].replace("\n", "\r\n")
+            self._open = ""
+
+    def handle_data(self, data: str) -> None:
+        """A part of a text."""
+        if self.lasttag == "textarea" and self._open:
+            self.fields[self._open] += data
+
+
+def test_a_form_that_is_sent_back_with_other_weights_changes_nothing_else(page: Page) -> None:
+    """Variables of several lines and with blanks at their ends, and a range that has one end only, stay as they are."""
+    given = config()
+    variables = {"KEY": "-----BEGIN-----\nabc\n-----END-----", "PAD": "  two blanks", "QUOTED": '"a"', "Z": "x "}
+    given["served_entities"][0] |= {"environment_vars": variables, "min_provisioned_concurrency": 8}
+    given["served_entities"][1] |= {"max_provisioned_concurrency": 16}
+    assert page.api.client.post(PATH, json={"name": "ep", "config": given}).status_code == 200
+    page.api.succeed("ep")
+    before = page.api.endpoints.get("ep")
+    for path in ("/", "/edit/"):
+        shown = page.get(EP + path).text
+        assert ("up to 16" in shown, "several lines" in shown) == (True, path == "/edit/")
+    form = Untouched(shown).fields | {"e0.percent": "50", "e1.percent": "50"}
+    half = page.post(f"{EP}/edit/", form | {"e0.environment": r'A="\ud800"'})
+    assert (half.status_code, "half of a character" in half.text) == (400, True)
+    assert page.post(f"{EP}/edit/", form).status_code == 303
+    page.api.succeed("ep")
+    after = page.api.endpoints.get("ep")
+    assert before is not None
+    assert after is not None
+    assert before.active is not None
+    assert after.active is not None
+    assert [route.percent for route in after.active.traffic] == [50, 50]
+    assert after.active.entities == before.active.entities, "what serves starts anew"
 
 
 def test_load_is_shown_where_there_is_some(page: Page) -> None:

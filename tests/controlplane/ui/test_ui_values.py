@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from controlplane.domain import Deployment, Endpoint, EntitySpec, Outcome, Phase, Replica, Tag, TrafficRoute
 from controlplane.load_history import Recent
@@ -13,7 +18,7 @@ from controlplane.ui import forms, listing
 from controlplane.ui.differences import changes
 from controlplane.ui.progress import steps
 from controlplane.ui.snippets import snippets
-from controlplane.ui.text import ago, milliseconds, percent, pretty, rate
+from controlplane.ui.text import ago, milliseconds, percent, pretty, rate, to
 
 SPECS = (EntitySpec("a", "churn", "3"), EntitySpec("b", "fraud", "1", alias="best"))
 SPLIT = (TrafficRoute("a", 90), TrafficRoute("b", 10))
@@ -134,6 +139,53 @@ def test_a_form_that_is_sent_as_it_was_shown_asks_for_the_same() -> None:
     assert forms.config_body(forms.Form(rows), config) == config
 
 
+@pytest.mark.parametrize("end", ["min_provisioned_concurrency", "max_provisioned_concurrency"])
+def test_a_range_with_one_end_keeps_the_other_open(end: str) -> None:
+    """The form asks for no more than there was."""
+    config = shown()
+    entities: Any = config["served_entities"]
+    del entities[1][end]
+    assert forms.config_body(forms.Form(forms.shown(config)), config) == config
+
+
+#: What the API takes: no NUL, and no `=` in names.
+TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8") | st.sampled_from(' "=\\\r\n\t\x85\u2028'))
+NAMES = TEXTS.map(lambda text: text.replace("=", "")).filter(bool)
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.dictionaries(NAMES, TEXTS), st.sampled_from(["\n", "\r\n"]))
+@example({"KEY": "-----BEGIN-----\nabc\n-----END-----\n", "JSON": '{\n "a": 1\n}', "PAD": "  two blanks "}, "\r\n")
+def test_environment_variables_come_back_from_the_form_as_they_were(variables: dict[str, str], line_end: str) -> None:
+    """Several lines, quotes, and blanks at either end included, whichever line ends a browser sends."""
+    config = shown(environment_vars=variables) if variables else shown()
+    rows = forms.shown(config)
+    sent = replace(rows[0], environment=rows[0].environment.replace("\n", line_end))
+    assert forms.config_body(forms.Form((sent, rows[1])), config) == config
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("A=1\n\n B = 2 ", {"A": "1", "B": " 2 "}), ("A", {"A": ""}), ("A=b=c", {"A": "b=c"}),
+        (r'A="x\ny"', {"A": "x\ny"}), (r'A="\"x\""', {"A": '"x"'}), ('A="x', {"A": '"x'}), ("A='x'", {"A": "'x'"}),
+        ('A="x" y', {"A": '"x" y'}), ("A=x\u2028y", {"A": "x\u2028y"}),
+    ],
+)  # fmt: skip
+def test_environment_variables_are_read_as_they_are_typed(typed: str, meant: dict[str, str]) -> None:
+    """All after the sign is the value, unless that is a JSON string."""
+    entity = replace(forms.shown(shown())[0], environment=typed)
+    body = forms.config_body(forms.Form((entity,)), None)
+    assert body["served_entities"][0]["environment_vars"] == meant
+
+
+def test_plain_values_are_shown_without_quotes() -> None:
+    """Only what needs them has them."""
+    variables = {"A": "ü b='c'", "B": "{{secrets/a/b}}", "C": "a\nb", "D": " x"}
+    lines = forms.shown(shown(environment_vars=variables))[0].environment.splitlines()
+    assert lines == ["A=ü b='c'", "B={{secrets/a/b}}", r'C="a\nb"', 'D=" x"']
+
+
 def test_a_form_says_what_was_typed() -> None:
     """Unticked is off, an unnamed model gets a name, and what is no number is left for the API to refuse."""
     given = {
@@ -179,15 +231,16 @@ def test_snippets_can_be_pasted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "read"),
+    ("written", "read"),
     [
         (ago(0, 3_000), "just now"), (ago(0, 90_000), "1 min ago"), (ago(0, 86_400_000 * 400), "1 y ago"), (ago(9, 0), "just now"),
         (rate(0), "–"), (rate(0.05), "< 0.1"), (rate(12.34), "12.3"), (rate(1234.5), "1,234"),
         (milliseconds(None), "–"), (milliseconds(0.31), "0.3 ms"), (milliseconds(31.4), "31 ms"), (milliseconds(3140), "3.1 s"),
         (percent(None), "–"), (percent(0.0), "0 %"), (percent(0.014), "1.4 %"), (percent(0.00001), "< 0.01 %"), (percent(1.0), "100 %"),
+        (to(4, 8), "4 to 8"), (to("0", "8"), "0 to 8"), (to(4, ""), "4"), (to("", 8), "up to 8"),
         (pretty({"a": [1, 2]}), '{\n  "a": [1, 2]\n}'),
     ],
 )  # fmt: skip
-def test_numbers_read_well(given: str, read: str) -> None:
+def test_numbers_read_well(written: str, read: str) -> None:
     """Times, rates, durations and parts, as people write them."""
-    assert given == read
+    assert written == read
