@@ -143,8 +143,11 @@ class HostedReplica:
         self._update(phase=protocol.ASLEEP, message="", address=listener.address, holds_connections=True)
 
     def sleep(self, grace: float) -> None:
-        """End the process of a READY replica within `grace` seconds; its socket stays, and what comes there waits."""
-        if self._state.phase == protocol.READY:
+        """End the process of a READY replica within `grace` seconds; its socket stays, and what comes there waits.
+
+        Not of one that has requests in hand: those that come after would wait until these are answered.
+        """
+        if self._state.phase == protocol.READY and not (self._process and self._process.is_at_work):
             self._update(phase=protocol.ASLEEP, message="")
             self._end(grace)
 

@@ -68,6 +68,11 @@ class ReplicaProcess:
         """Whether it has ever answered."""
         return self._pulse[pulse.BEAT] > 0
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it has requests in hand."""
+        return self._pulse[pulse.AT_WORK] > 0
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, if it is there still."""
         with contextlib.suppress(ProcessLookupError):

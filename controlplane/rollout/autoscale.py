@@ -87,14 +87,16 @@ def bounds(entity: ServedEntity) -> Bounds:
 
 def scale(history: History, within: Bounds, now: float, options: ScaleOptions) -> Scale:
     """How many replicas to have now; 0 means asleep."""
-    recent = [sample for sample in history.samples if sample.at > now - options.down_after]
+    recent = [sample for sample in history.samples if sample.at + options.down_after > now]
     under_way = recent[-1].concurrency if recent else 0.0
     idle_at = history.active_at + options.to_zero_after
     if within.to_zero and under_way == 0 and now >= idle_at:
         return Scale(0)
     needed = math.ceil(recent[0].concurrency / UNITS_PER_REPLICA) if recent else 0
     replicas = min(within.most, max(within.least, needed))
-    again = [idle_at] if within.to_zero and under_way == 0 else []
+    # Requests that are under way by the last report, and of which none tells any more, are forgotten with it.
+    forgotten_at = recent[-1].at + options.down_after if under_way else idle_at
+    again = [max(idle_at, forgotten_at)] if within.to_zero else []
     if replicas > within.least:
         again.append(recent[0].at + options.down_after)
     return Scale(replicas, min(again, default=None))

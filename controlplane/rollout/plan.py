@@ -70,10 +70,11 @@ def _starts(endpoint: Endpoint, observed: Observed, now: float) -> tuple[tuple[R
     pending = new_entities(endpoint)
     for entity in wanted_entities(endpoint):
         present = {replica.id: replica for replica in observed.of(deployment(endpoint.id, entity))}
-        asleep = observed.sleeps(endpoint.id, entity)
+        sleeps = observed.sleeps(endpoint.id, entity)
+        asleep = sleeps and entity not in pending  # a new one has to show that it loads
         for id_ in observed.kept(endpoint.id, entity):
             replica = present.get(id_)
-            if replica is None or (replica.phase is Phase.ASLEEP and not asleep):
+            if replica is None or (replica.phase is Phase.ASLEEP and not sleeps):
                 # A sleeper beside others that are awake is never asked, and would sleep for ever.
                 specs.append(_spec(endpoint, entity, id_, asleep=asleep))
             elif replica.phase is Phase.FAILED:

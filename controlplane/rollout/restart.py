@@ -27,13 +27,15 @@ class Crashes:
 
     def then(self, before: Replica | None, replica: Replica, now: float) -> Crashes:
         """The same after the replica was `before` and is now as it is."""
-        another = before is None or (before.phase, before.attempt) != (replica.phase, replica.attempt)
         if replica.phase is Phase.READY:
             return replace(self, served_since=now) if self.served_since is None else self
-        if replica.phase is not Phase.FAILED or not another:
-            return self
         was_steady = self.served_since is not None and self.served_since <= now - STEADY
-        return Crashes(((() if was_steady else self.times) + (now,))[-_REMEMBERED:], replica.message)
+        former = Crashes() if was_steady else replace(self, served_since=None)
+        another = before is None or (before.phase, before.attempt) != (replica.phase, replica.attempt)
+        had_process = before is None or before.phase is not Phase.ASLEEP  # else its host has ended, and not it
+        if replica.phase is not Phase.FAILED or not another or not had_process:
+            return former
+        return Crashes((*former.times, now)[-_REMEMBERED:], replica.message)
 
 
 @dataclass(frozen=True, slots=True)

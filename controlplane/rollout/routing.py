@@ -95,5 +95,6 @@ def _addresses(replicas: list[Replica], observed: Observed) -> tuple[Address, ..
         and r.holds_connections
         and r.phase in {Phase.STARTING, Phase.FAILED, Phase.ASLEEP}
         and not r.permanent
-        and len(observed.failures.get(r.id, ())) <= HOLDING_FAILURES
+        # One that sleeps is tried by nobody but the next request, however it has failed before.
+        and (r.phase is Phase.ASLEEP or len(observed.failures.get(r.id, ())) <= HOLDING_FAILURES)
     )

@@ -72,6 +72,8 @@ class Scaler:
             within = bounds(entity)
             if scaled is None:
                 there = awake.get(where, 0)
+                if where in fresh:  # it takes the place, and the load, of one of the same name
+                    there = max(there, *(other.replicas for at, other in kept.items() if at.entity == where.entity), 0)
                 history = History(active_at=now if where in fresh or there else -math.inf)
                 if there > within.least:
                     history = replace(history, samples=(Sample(now, there * UNITS_PER_REPLICA), Sample(now, 0)))
@@ -123,8 +125,9 @@ class Scaler:
         return self._look(scaled, now)
 
     def _look(self, scaled: _Scaled, now: float) -> bool:
-        """Bring the answer up to date; True when it has changed, or when it is time's turn to change it next."""
-        before, timed = scaled.replicas, scaled.ask_again_at is not None
+        """Bring the answer up to date; True when it has changed, or when time may change it sooner than was thought."""
+        before, sooner_than = scaled.replicas, scaled.ask_again_at
         answer = cap(scale(scaled.history, scaled.bounds, now, self.options), scaled.room, now)
         scaled.replicas, scaled.ask_again_at, scaled.capped = answer.replicas, answer.ask_again_at, answer.capped
-        return scaled.replicas != before or (scaled.ask_again_at is not None) > timed
+        sooner = answer.ask_again_at is not None and (sooner_than is None or answer.ask_again_at < sooner_than)
+        return scaled.replicas != before or sooner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -53,20 +54,33 @@ class Observed:
         return sorted((r for r in self.replicas if r.deployment == deployment), key=lambda replica: replica.id)
 
     def is_ready(self, endpoint_id: str, entity: ServedEntity) -> bool:
-        """True when as many replicas answer, or would if they were asked, as the entity needs to begin with."""
+        """True when as many replicas answer, or would if they were asked, as the entity is to have."""
         found = self.of(deployment(endpoint_id, entity))
         answering = sum(replica.phase in {Phase.READY, Phase.ASLEEP} for replica in found)
-        return answering >= min(bounds(entity).least, len(self.kept(endpoint_id, entity)))
+        return answering >= len(self.kept(endpoint_id, entity))
 
     def sleeps(self, endpoint_id: str, entity: ServedEntity) -> bool:
         """True when nobody has asked for the entity for so long that it is to have no process."""
         return self.wanted.get(deployment(endpoint_id, entity)) == 0
 
     def kept(self, endpoint_id: str, entity: ServedEntity) -> tuple[str, ...]:
-        """The ids of the replicas that the entity is to have, the sleeping one included."""
+        """The ids of the replicas that the entity is to have, the sleeping one included.
+
+        Those that serve come first: none of them is given up for one that does not. What is ending keeps its slot to itself.
+        """
         where = deployment(endpoint_id, entity)
         count = max(1, self.wanted.get(where, bounds(entity).least))
-        return tuple(replica_id(where, slot) for slot in range(count))
+        present = self.of(where)
+        ranks = _SLEEPER_FIRST if self.sleeps(endpoint_id, entity) else _SERVING_FIRST
+        staying = sorted((ranks[r.phase], len(r.id), r.id) for r in present if r.phase in ranks)[:count]
+        taken = {replica.id for replica in present}
+        free = (id_ for slot in itertools.count() if (id_ := replica_id(where, slot)) not in taken)
+        return (*(id_ for *_, id_ in staying), *itertools.islice(free, count - len(staying)))
+
+
+#: Which replicas an entity keeps when it is to have fewer, first ones first.
+_SERVING_FIRST = {Phase.READY: 0, Phase.STARTING: 1, Phase.ASLEEP: 1, Phase.FAILED: 2}
+_SLEEPER_FIRST = {Phase.ASLEEP: 0, Phase.READY: 1, Phase.STARTING: 2, Phase.FAILED: 3}
 
 
 def deployment(endpoint_id: str, entity: ServedEntity) -> Deployment:

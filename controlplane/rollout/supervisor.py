@@ -274,8 +274,9 @@ class Supervisor:
             self._claims.claim(where, replicas, self._runtime.machine, self._running(where), self._clock.monotonic())
 
     def _running(self, where: Deployment) -> list[str]:
+        """The replicas that have a process, or had one a moment ago, whose memory is not free by the last measurement."""
         replicas = self._records[where.endpoint_id].replicas.values()
-        return [each.id for each in replicas if each.deployment == where and each.pid is not None]
+        return [each.id for each in replicas if each.deployment == where and (each.pid or each.phase is Phase.FAILED)]
 
     def _tell(self, endpoint_id: str) -> None:
         """Show other threads the endpoint's replicas."""

@@ -96,8 +96,9 @@ class FakeRuntime:
             attempt=present.attempt + 1 if present else 1,
             holds_connections=self._holds_connections,
         )
-        if spec.asleep and present is None:
-            self._publish(replace(starting, phase=Phase.ASLEEP, pid=None, holds_connections=True, attempt=0))
+        if spec.asleep:
+            attempt = present.attempt if present else 0
+            self._publish(replace(starting, phase=Phase.ASLEEP, pid=None, holds_connections=True, attempt=attempt))
         elif self._holds_all or spec.artifact_uri in self._held:
             self._publish(starting)
         else:

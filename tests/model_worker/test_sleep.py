@@ -63,16 +63,21 @@ def test_a_control_plane_wakes_a_sleeping_replica_too(control: Control, models: 
     assert predict(state, {"inputs": [1]}) == ["three"]
 
 
-def test_what_is_in_hand_is_answered_before_it_sleeps(control: Control, models: SavedModels) -> None:
-    """A request that a replica has when it is sent to sleep is answered by that same process."""
+def test_what_has_requests_in_hand_is_not_sent_to_sleep(control: Control, models: SavedModels) -> None:
+    """Whoever came next would wait until they are answered; asked again when they are, it sleeps."""
     slow = models.code("slow", body="open('begun', 'w'); time.sleep(0.3); return [1]")
     state = control.ready("r", slow)
     begun = os.path.join(psutil.Process(state["pid"]).cwd(), "begun")
     with ThreadPoolExecutor(1) as client:
         answer = client.submit(predict, state, {"inputs": [1]})
         wait_until(lambda: os.path.exists(begun), "the predict began")
-        asleep(control, "r")
+        control.say(type="sleep", id="r", grace=30.0)
+        control.say(type="logs", id="r", lines=1, request=7, kind="output")
+        while control.hear()["type"] != "logs":
+            pass
+        assert (control.replicas["r"]["phase"], answer.done()) == ("READY", False)
         assert answer.result() == [1]
+    asleep(control, "r")
     assert control.replicas["r"]["attempt"] == 1
 
 

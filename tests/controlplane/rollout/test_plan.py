@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -222,17 +224,59 @@ def test_carrying_a_plan_out_twice_does_no_more_than_once(found: list[Phase], ap
             return with_phase(replica, Phase.STARTING)
         return with_phase(replica, Phase.STOPPING) if replica.id in dict(first.stop) else replica
 
-    second = planned(endpoint, observed([effect(replica) for replica in seen.replicas]), told, now=NOW + after)
+    present = {replica.id for replica in seen.replicas}
+    more = [Replica(spec.id, spec.deployment, Phase.STARTING) for spec in first.start if spec.id not in present]
+    then = observed([*(effect(replica) for replica in seen.replicas), *more])
+    second = planned(endpoint, then, told, now=NOW + after)
     assert ids(second) & ids(first) == set()
     assert set(second.stop) & set(first.stop) == set()
 
 
 @given(st.lists(phases, max_size=6))
 def test_no_plan_wants_more_replicas_than_the_configs_do(found: list[Phase]) -> None:
-    """Whatever exists, what is started are the wanted replicas and no others, each once."""
+    """Whatever exists, each entity has the one that it wants then, besides what is ending."""
     endpoint = begin(active(a="1", b="1"), specs(a="1", b="2"))
     wanted = [*replicas(endpoint), *replicas(endpoint, pending=True)]
     seen = observed([with_phase(replica, phase) for replica, phase in zip(wanted, found, strict=False)])
-    starts = [spec.id for spec in planned(endpoint, seen).start]
-    assert len(starts) == len(set(starts))
-    assert set(starts) <= {replica.id for replica in wanted}
+    starts = planned(endpoint, seen).start
+    assert len({spec.id for spec in starts}) == len(starts)
+    staying = {replica.id: replica.deployment for replica in seen.replicas if replica.phase is not Phase.STOPPING}
+    there = Counter({**staying, **{spec.id: spec.deployment for spec in starts}}.values())
+    assert all(there[replica.deployment] <= 1 for replica in wanted)
+
+
+def test_a_new_entity_is_never_started_asleep() -> None:
+    """However long its start takes, and whatever was in its way: it has to show that it loads before it may sleep."""
+    endpoint = begin(active(m="1"), specs(m="2"))
+    (old,), (new,) = replicas(endpoint), replicas(endpoint, pending=True)
+    failed = with_phase(new, Phase.FAILED)
+    for found in ([old], [old, failed]):
+        seen = replace(observed(found), wanted={new.deployment: 0})
+        (spec,) = planned(endpoint, seen).start
+        assert (spec.id, spec.asleep) == (new.id, False)
+
+
+@pytest.mark.parametrize(
+    ("phases", "count", "kept"),
+    [
+        ("FAILED READY", 1, "1"),
+        ("STARTING READY READY", 2, "1 2"),
+        ("FAILED STARTING", 1, "1"),
+        ("READY READY", 0, "0"),
+        ("READY ASLEEP", 0, "1"),
+        ("READY ASLEEP", 1, "0"),
+        ("READY STOPPING", 2, "0 2"),
+        ("FAILED READY", 3, "1 0 2"),
+        ("", 2, "0 1"),
+    ],
+)
+def test_who_serves_stays(phases: str, count: int, kept: str) -> None:
+    """Nobody who serves is given up for one who does not, and the slot of one who is ending is not taken."""
+    endpoint = active(m="1")
+    (first,) = replicas(endpoint)
+    found = [
+        replace(first, id=f"{first.id[:-1]}{slot}", phase=Phase[phase]) for slot, phase in enumerate(phases.split())
+    ]
+    seen = replace(observed(found), wanted={first.deployment: count})
+    assert endpoint.active
+    assert seen.kept(endpoint.id, endpoint.active.entities[0]) == tuple(first.id[:-1] + slot for slot in kept.split())

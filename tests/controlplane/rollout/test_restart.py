@@ -61,3 +61,16 @@ def test_serving_for_a_while_is_what_makes_former_failures_forgotten() -> None:
     ended = [(1.0, Phase.FAILED, 1), (2.0, Phase.READY, 2)]
     assert lived(*ended, (STEADY, Phase.FAILED, 2)).times == (1, STEADY)
     assert lived(*ended, (3, Phase.READY, 2), (2 + STEADY, Phase.FAILED, 2)).times == (2 + STEADY,)
+
+
+def test_serving_for_a_while_counts_also_for_one_that_sleeps_then() -> None:
+    """What it failed of before is not held against it when it is woken; a moment of serving, or sleep, is no such while."""
+    ended = [(1.0, Phase.FAILED, 1), (2.0, Phase.READY, 2)]
+    assert lived(*ended, (2 + STEADY, Phase.ASLEEP, 2)).times == ()
+    slept = [*ended, (3.0, Phase.ASLEEP, 2), (900.0, Phase.STARTING, 3)]
+    assert lived(*slept, (901.0, Phase.FAILED, 3)).times == (1, 901)
+
+
+def test_the_end_of_its_host_is_no_failure_of_one_that_sleeps() -> None:
+    """There was no process that could have failed."""
+    assert lived((1.0, Phase.READY, 1), (2.0, Phase.ASLEEP, 1), (3.0, Phase.FAILED, 1)).times == ()

@@ -144,3 +144,12 @@ def test_a_deleted_endpoint_is_not_found_and_drains() -> None:
     assert paths(routing) == paths(route("ep", endpoint, seen, None, now=NOW, options=OPTIONS))
     gone = Published(routing.view, routing.version, applied_at=NOW, settled_at=NOW)
     assert route("ep", None, seen, gone, now=NOW + 1, options=OPTIONS).view.clusters == ()
+
+
+def test_a_sleeper_is_listed_however_often_it_has_failed() -> None:
+    """Nobody but the next request tries it again."""
+    endpoint = active(m="1")
+    (replica,) = replicas(endpoint, phase=Phase.ASLEEP)
+    replica = replace(replica, holds_connections=True)
+    seen = replace(observed([replica]), failures={replica.id: (1.0, 2.0, 3.0)}, wanted={replica.deployment: 0})
+    assert paths(route("ep", endpoint, seen, None, now=NOW, options=OPTIONS))["m@1"] == (socket(replica),)

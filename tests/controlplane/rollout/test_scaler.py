@@ -7,6 +7,7 @@ from dataclasses import replace
 from controlplane.domain import Endpoint, EntitySpec, WorkloadSize
 from controlplane.rollout import lifecycle
 from controlplane.rollout.autoscale import ScaleOptions
+from controlplane.rollout.capacity import Room
 from controlplane.rollout.loads import ClusterLoad
 from controlplane.rollout.scaler import Scaler
 from controlplane.rollout.state import deployment
@@ -109,15 +110,44 @@ def test_a_woken_entity_stays_awake_until_it_has_been_idle_again() -> None:
 
 
 def test_when_the_last_request_has_ended_somebody_has_to_look_at_the_clock() -> None:
-    """The report that an entity has nothing under way any more names its endpoint, for the idle time runs from now."""
-    scaler, sleeper = Scaler(OPTIONS), endpoint(scale_to_zero_enabled=True)
+    """The report that an entity has nothing under way any more names its endpoint, for the idle time runs from now.
+
+    It also runs, after as long as loads are remembered, when no report tells of what a wake was for.
+    """
+    scaler, sleeper = Scaler(replace(OPTIONS, down_after=100.0)), endpoint(scale_to_zero_enabled=True)
     scaler.follow(sleeper.id, sleeper, 100.0)
     (where,) = scaler.wanted(sleeper.id)
     scaler.woke(where, 200.0)
-    assert scaler.ask_again_at(sleeper.id) is None
+    assert scaler.ask_again_at(sleeper.id) == 300.0
     assert scaler.heard({cluster(sleeper): ClusterLoad(0, active=True)}, 201.0) == {sleeper.id}
     assert scaler.ask_again_at(sleeper.id) == 231.0
     assert scaler.heard({cluster(sleeper): ClusterLoad(0, active=True)}, 202.0) == set()
+    scaler.woke(where, 300.0)
+    scaler.follow(sleeper.id, sleeper, 400.0)
+    assert answer(scaler, sleeper) == 0
+
+
+def test_a_new_version_begins_with_as_many_as_the_one_it_replaces() -> None:
+    """All of its load comes to it at once; an entity of another name has no load to expect."""
+    scaler, served = Scaler(OPTIONS), endpoint(workload_size=WorkloadSize.LARGE)
+    scaler.follow(served.id, served, 100.0)
+    scaler.heard({cluster(served): ClusterLoad(38, active=True)}, 101.0)
+    assert answer(scaler, served) == 10
+    entities = [EntitySpec(name, "churn", "2", workload_size=WorkloadSize.LARGE) for name in ("m", "other")]
+    updated = begin(served, entities)
+    scaler.follow(updated.id, updated, 102.0)
+    wanted = {where.entity: count for where, count in scaler.wanted(updated.id).items() if where.generation == 2}
+    assert wanted == {"m": 10, "other": 4}
+
+
+def test_an_entity_that_has_just_been_capped_is_looked_at_again() -> None:
+    """There may be room by now: what it was capped by was measured when it asked for less."""
+    scaler, eager = Scaler(OPTIONS), endpoint(workload_size=WorkloadSize.LARGE, scale_to_zero_enabled=True)
+    scaler.follow(eager.id, eager, 100.0, room=lambda _: Room(4, "it is small"))
+    scaler.heard({cluster(eager): ClusterLoad(1, active=True)}, 101.0)
+    assert scaler.heard({cluster(eager): ClusterLoad(38, active=True)}, 102.0) == {eager.id}
+    assert scaler.capped(eager.id)
+    assert (answer(scaler, eager), scaler.ask_again_at(eager.id)) == (4, 112.0)
 
 
 def test_nothing_is_kept_of_a_deleted_endpoint() -> None:
