@@ -175,8 +175,8 @@ class Batcher:
                 if self._waiting:
                     self._loop.call_soon(self._next)  # answers leave, and new requests join, before the next batch
                     return
-        except BaseException:
-            self._busy = False  # or no later request would ever be predicted
+        except BaseException:  # raised again: this is only for later requests, which would never be predicted
+            self._busy = False
             raise
         self._busy = False
 
@@ -212,5 +212,5 @@ class Batcher:
         for item, answer in zip(batch, answers, strict=True):
             try:
                 item.done(item, answer, failure)
-            except Exception:
-                _logger.exception("a request could not be answered")  # the others of its batch are
+            except Exception:  # the others of its batch are answered all the same
+                _logger.exception("a request could not be answered")

@@ -236,7 +236,7 @@ class Host:
             self._numbers += 1
             replica = self._new(spec, f"{self._id[:8]}-{self._numbers}")
         elif replica.state.phase == protocol.ASLEEP:
-            replica.given(spec)
+            replica.sleep_on(spec)
             if not spec.asleep:
                 replica.rouse()
             return

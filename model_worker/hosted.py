@@ -122,6 +122,11 @@ class HostedReplica:
         """From now on it is to be started with this spec."""
         self._state = replace(self._state, spec=spec)
 
+    def sleep_on(self, spec: Spec) -> None:
+        """Being ASLEEP, wake by this spec; whoever has taken it for something else hears that it sleeps."""
+        self.given(spec)
+        self._update()
+
     def begin(self) -> None:
         """Say that there will be another attempt; `attempt` has to follow."""
         self._update(

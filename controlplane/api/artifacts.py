@@ -46,11 +46,13 @@ def examine(
     for path, spec in zip(config.paths, config.entities, strict=True):
         if any(problem.path.startswith(path) for problem in wrong):
             continue
+        asked = spec
         try:
-            entities.append(_resolved(spec, deps.registry, artifacts))
+            asked = _resolved(spec, deps.registry, artifacts)
+            entities.append(asked)
         except ProblemError as refusal:
             problems.extend(replace(problem, path=path) for problem in refusal.problems)
-        problems.extend(secret_problems(deps, path, spec, endpoint))
+        problems.extend(secret_problems(deps, path, asked, endpoint))
     return Resolved(tuple(entities), artifacts), tuple(problems)
 
 

@@ -32,8 +32,9 @@ class Crashes:
         was_steady = self.served_since is not None and self.served_since <= now - STEADY
         former = Crashes() if was_steady else replace(self, served_since=None)
         another = before is None or (before.phase, before.attempt) != (replica.phase, replica.attempt)
-        had_process = before is None or before.phase is not Phase.ASLEEP  # else its host has ended, and not it
-        if replica.phase is not Phase.FAILED or not another or not had_process:
+        # One that slept had no process: its host has ended, and not it.
+        with_its_host = before is not None and before.phase is Phase.ASLEEP and not replica.permanent
+        if replica.phase is not Phase.FAILED or not another or with_its_host:
             return former
         return Crashes((*former.times, now)[-_REMEMBERED:], replica.message)
 

@@ -81,7 +81,9 @@ class FakeRuntime:
         self.started.append(spec)
         if present is not None and present.phase is Phase.ASLEEP:
             self._specs[spec.id] = spec
-            if not spec.asleep:
+            if spec.asleep:
+                self._publish(present)
+            else:
                 self.wake(spec.id)
             return
         self._specs[spec.id] = spec

@@ -2,13 +2,15 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.model_worker.hosting import Control, RunningHost
 from tests.model_worker.saved_models import SavedModels
+from tests.model_worker.serving import EchoModel, Running
 
 
 @pytest.fixture
@@ -43,3 +45,17 @@ def control(host: RunningHost) -> Iterator[Control]:
     for replica_id in list(control.replicas):
         control.until_gone(replica_id)
     control.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Running]]:
+    """Starts servers, which are finished after the test."""
+    started: list[Running] = []
+
+    def start(model: Any = None, **bounds: float) -> Running:
+        started.append(Running(model or EchoModel(), **bounds).__enter__())
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.__exit__(None, None, None)

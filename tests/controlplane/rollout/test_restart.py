@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,3 +76,5 @@ def test_serving_for_a_while_counts_also_for_one_that_sleeps_then() -> None:
 def test_the_end_of_its_host_is_no_failure_of_one_that_sleeps() -> None:
     """There was no process that could have failed."""
     assert lived((1.0, Phase.READY, 1), (2.0, Phase.ASLEEP, 1), (3.0, Phase.FAILED, 1)).times == ()
+    asleep, gone = (Replica("r", Deployment("e", "m", 1), phase) for phase in (Phase.ASLEEP, Phase.FAILED))
+    assert Crashes().then(asleep, replace(gone, permanent=True), 3.0).times == (3.0,)

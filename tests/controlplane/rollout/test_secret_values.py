@@ -128,9 +128,13 @@ def test_a_replica_that_sleeps_wakes_with_the_secret_as_it_is_now() -> None:
             await it.supervisor.secret_changed(("s", "k"))
         await it.supervisor.secret_changed(("s", "another"))
         await it.until(lambda: it.runtime.started[-1].environment_vars == (("A", "third"),))
-        replica = it.fleet.get(replica_id)
-        assert replica
-        assert replica.phase is Phase.ASLEEP
+        await it.until(lambda: (now := it.fleet.get(replica_id)) and now.phase is Phase.ASLEEP)
+        values.found = None
+        await it.supervisor.secret_changed(("s", "k"))
+        await it.until(lambda: (now := it.fleet.get(replica_id)) and now.phase is Phase.FAILED, "it has no secret")
+        values.found = b"put again"
+        await it.until(lambda: (now := it.fleet.get(replica_id)) and now.phase is Phase.ASLEEP, "it can be woken again")
+        assert it.runtime.started[-1].environment_vars == (("A", "put again"),)
 
     run(test)
 

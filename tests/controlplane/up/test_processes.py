@@ -98,7 +98,7 @@ def test_a_program_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None
         await until(lambda: other.starts == 2)
         assert "No such file or directory" in other.last_words()
         await other.stop()
-        (tmp_path / "new").write_text(f"#!{sys.executable}\nimport time\nprint('up', flush=True)\ntime.sleep(600)\n")
+        (tmp_path / "new").write_text(f"#!{sys.executable}\n{SLEEPER[-1]}\n")
         (tmp_path / "new").chmod(0o700)
         (tmp_path / "new").rename(tool)
         await until(lambda: kept.pid and kept.last_words() == "up")
